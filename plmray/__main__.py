@@ -1,0 +1,3 @@
+from plmray.cli import main
+
+main()

@@ -1,0 +1,1 @@
+"""Proteins, targets and splits: reading, checking, and cutting into batches."""

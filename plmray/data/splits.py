@@ -1,0 +1,64 @@
+"""Which protein trains, which validates, which tests."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+
+from plmray.data.checks import SplitRows
+from plmray.data.formats import Row
+from plmray.errors import Fault
+from plmray.seeds import derived_rng
+from plmray.spec.sweep import SplitName
+
+SPLIT_NAMES: tuple[SplitName, ...] = ("train", "validation", "test")
+_SYNONYMS: Mapping[str, SplitName] = {
+    "train": "train",
+    "training": "train",
+    "valid": "validation",
+    "validation": "validation",
+    "val": "validation",
+    "test": "test",
+}
+_TRUE, _FALSE = ("true", "1"), ("false", "0", "", "none", "nan")
+
+
+def by_columns(rows: Sequence[Row]) -> tuple[SplitRows, list[Fault]]:
+    """FLIP's rule: ``set`` says train or test, ``validation`` = True takes a training row for validation."""
+    splits: SplitRows = {name: [] for name in SPLIT_NAMES}
+    faults: list[Fault] = []
+    for row in rows:
+        name = "train" if row.split is None else _SYNONYMS.get(row.split.lower())
+        held_out = (row.validation or "").lower()
+        if name is None:
+            faults.append(_fault(row, f"split '{row.split}' is unknown; expected train, validation or test"))
+        elif held_out not in _TRUE + _FALSE:
+            faults.append(_fault(row, f"validation '{row.validation}' is unknown; expected True or False"))
+        elif held_out in _TRUE and name == "test":
+            faults.append(_fault(row, "is a test protein marked for validation; it can be one of them only"))
+        else:
+            splits["validation" if held_out in _TRUE else name].append(row)
+    return splits, faults
+
+
+def draw_validation(splits: SplitRows, fraction: float, seed: int) -> SplitRows:
+    """Move a random ``fraction`` of the training proteins to validation, the same ones for the same seed."""
+    train = splits["train"]
+    count = max(1, round(fraction * len(train))) if train else 0
+    chosen = set(derived_rng(seed, "split").permutation(len(train))[:count].tolist())
+    return {
+        "train": [row for index, row in enumerate(train) if index not in chosen],
+        "validation": splits["validation"] + [row for index, row in enumerate(train) if index in chosen],
+        "test": splits["test"],
+    }
+
+
+def drawn_twice(splits: SplitRows, fraction: float | None) -> Iterator[Fault]:
+    if fraction is not None and splits["validation"]:
+        yield Fault(
+            "task.validation_fraction",
+            f"the data already marks {len(splits['validation'])} validation proteins; drop validation_fraction",
+        )
+
+
+def _fault(row: Row, message: str) -> Fault:
+    return Fault("task.columns.split", f"row {row.line}: {message}", row.file, row.line)

@@ -1,0 +1,1 @@
+"""Backbone, adapter, head: assembled into one module with named, counted trainable parameters."""

@@ -1,0 +1,67 @@
+"""Encoder, adapter and head as one module, initialised from the trial's own stream."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from plmray.model.adapters import apply_adapter
+from plmray.model.backbones import shared_copy
+from plmray.model.dropout import DropoutSource
+from plmray.model.heads import HEADS
+from plmray.seeds import Streams
+from plmray.spec.names import Family
+from plmray.spec.sweep import TrainSpec
+
+
+class ProteinModel(nn.Module):
+    """Tokens to predictions. The head is called ``classifier``, as in the notebooks whose counts we match."""
+
+    def __init__(self, encoder: nn.Module, head: nn.Module, pooling: str, source: DropoutSource) -> None:
+        super().__init__()
+        self.encoder = encoder
+        self.classifier = head
+        self.pooling = pooling
+        self.dropout_source = source
+
+    def forward(self, tokens: Tensor, attention: Tensor, residues: Tensor) -> Tensor:
+        """(n, length) tokens and masks to (n, outputs) in at least float32."""
+        hidden = self.encoder(input_ids=tokens, attention_mask=attention).last_hidden_state
+        pooled = hidden[:, 0] if self.pooling == "cls" else masked_mean(hidden, residues)
+        out: Tensor = self.classifier(pooled)
+        return out if out.dtype == torch.float64 else out.float()
+
+
+def masked_mean(hidden: Tensor, residues: Tensor) -> Tensor:
+    """Mean of (n, length, width) over residues only: marks and padding do not count."""
+    weights = residues.to(hidden.dtype).unsqueeze(-1)
+    return (hidden * weights).sum(1) / weights.sum(1).clamp(min=1)
+
+
+def build_model(
+    settings: TrainSpec, encoder: nn.Module, family: Family, num_outputs: int, streams: Streams
+) -> ProteinModel:
+    """A trial's model over a frozen ``encoder``, whose weights it shares wherever it does not train them.
+
+    Adapter and head start from the 'init' stream; the process's random state is left as it was.
+    """
+    source = DropoutSource(streams)
+    width = int(encoder.config.hidden_size if family == "esm2" else encoder.config.d_model)  # type: ignore[union-attr,arg-type]
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(streams.integer("init"))
+        head = HEADS[settings.head.kind](width, num_outputs, settings.head, source)
+        model = ProteinModel(shared_copy(encoder), head, settings.pooling, source)
+        apply_adapter(model, settings.adapter, family, source)
+    model.classifier.requires_grad_(True)
+    for parameter in model.parameters():
+        if parameter.requires_grad:
+            parameter.data = parameter.data.clone()  # trained here, so no longer shared
+    return model
+
+
+def trainable_parameters(model: nn.Module) -> dict[str, nn.Parameter]:
+    return {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
+
+
+def trainable_count(model: nn.Module) -> int:
+    return sum(parameter.numel() for parameter in trainable_parameters(model).values())

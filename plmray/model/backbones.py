@@ -1,0 +1,106 @@
+"""Protein encoders: loaded from a folder or the hub, or built at random from a shape."""
+
+from __future__ import annotations
+
+import copy
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from plmray.errors import SetupError
+from plmray.model.tokens import ESM2_VOCABULARY, ResidueTokenizer, esm2_tokenizer, t5_tokenizer
+from plmray.spec.names import family, known_backbone, local_folder
+from plmray.spec.sweep import BackboneSpec, ShapeSpec
+
+
+def load_encoder(backbone: BackboneSpec, folder: Path) -> nn.Module:
+    """A frozen encoder in float32 whose own dropout is 0. Raises SetupError when its weights cannot be had."""
+    if backbone.init == "random":
+        encoder = random_esm2(_shape(backbone), backbone.init_seed)
+    elif family(backbone, folder) == "t5":
+        from transformers import T5EncoderModel
+
+        encoder = _pretrained(T5EncoderModel, backbone, folder, dropout_rate=0.0)
+    else:
+        from transformers import EsmModel
+
+        no_dropout = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
+        encoder = _pretrained(EsmModel, backbone, folder, add_pooling_layer=False, **no_dropout)
+    encoder.requires_grad_(False)
+    return encoder.eval()
+
+
+def load_tokenizer(backbone: BackboneSpec, folder: Path) -> ResidueTokenizer:
+    """The residue table of a backbone: ESM2's is fixed, T5's comes with its checkpoint."""
+    if family(backbone, folder) == "esm2":
+        return esm2_tokenizer()
+    from transformers import AutoTokenizer
+
+    source, revision = source_of(backbone, folder)
+    return t5_tokenizer(AutoTokenizer.from_pretrained(source, revision=revision, trust_remote_code=False))
+
+
+def source_of(backbone: BackboneSpec, folder: Path) -> tuple[str, str | None]:
+    """Folder or hub id of pretrained weights, with the revision."""
+    path = local_folder(backbone.name, folder)
+    known = known_backbone(backbone.name)
+    return str(path) if path else known.hub_id if known else backbone.name, backbone.revision
+
+
+def random_esm2(shape: ShapeSpec, seed: int) -> nn.Module:
+    """An ESM2 encoder with weights from ``seed`` alone; the caller's random state is left as it was."""
+    from transformers import EsmConfig, EsmModel
+
+    config = EsmConfig(
+        vocab_size=len(ESM2_VOCABULARY),
+        pad_token_id=ESM2_VOCABULARY.index("<pad>"),
+        mask_token_id=ESM2_VOCABULARY.index("<mask>"),
+        hidden_size=shape.width,
+        num_hidden_layers=shape.layers,
+        num_attention_heads=shape.heads,
+        intermediate_size=shape.feed_forward,
+        position_embedding_type="rotary",
+        token_dropout=True,
+        hidden_dropout_prob=0.0,
+        attention_probs_dropout_prob=0.0,
+        max_position_embeddings=1026,
+    )
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        encoder: nn.Module = EsmModel(config, add_pooling_layer=False)
+    return encoder
+
+
+def shared_copy(encoder: nn.Module) -> nn.Module:
+    """A module tree of its own over the same weight storage, so that trials can share one frozen encoder."""
+    memo: dict[int, Any] = {
+        id(parameter): nn.Parameter(parameter.data, requires_grad=False) for parameter in encoder.parameters()
+    }
+    return copy.deepcopy(encoder, memo)
+
+
+def _shape(backbone: BackboneSpec) -> ShapeSpec:
+    known = known_backbone(backbone.name)
+    shape = backbone.shape or (known.shape if known else None)
+    assert shape is not None  # the spec's checks refuse a random backbone without a shape
+    return shape
+
+
+def _pretrained(kind: Any, backbone: BackboneSpec, folder: Path, **options: Any) -> nn.Module:
+    source, revision = source_of(backbone, folder)
+    try:
+        encoder: nn.Module = kind.from_pretrained(
+            source,
+            revision=revision,
+            dtype=torch.float32,
+            trust_remote_code=False,
+            **options,
+        )
+    except (OSError, ValueError) as error:
+        raise SetupError(
+            f"train.backbone: '{source}' could not be loaded ({str(error).splitlines()[0]}). Download it where there "
+            "is a network and give its folder, or try init: random."
+        ) from error
+    return encoder

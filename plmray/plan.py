@@ -1,0 +1,226 @@
+"""What a sweep will do before it does it: trials, phases, ceilings, and what its seeds can resolve."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from plmray.seeds import derived_rng
+from plmray.spec.names import known_backbone
+from plmray.spec.space import ChoiceDomain, FloatDomain, IntDomain, OrdinalDomain, Space
+from plmray.spec.sweep import BackboneSpec, ShapeSpec, SweepSpec, TrainSpec
+from plmray.stats.variance import sd_interval_factors
+from plmray.trial import Candidate, Identifier
+
+BYTES_PER_WEIGHT = 4
+
+
+@dataclass(frozen=True)
+class DataFacts:
+    """What a plan needs of the data. ``tokens``: per pass over each split, marks included."""
+
+    hash: str
+    counts: Mapping[str, int]
+    tokens: Mapping[str, int]
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class PhasePlan:
+    name: str
+    candidates: int
+    seeds: int
+    trials: int
+    epochs_ceiling: int
+    train_tokens_ceiling: int
+
+
+@dataclass(frozen=True)
+class SeedResolution:
+    """What a design can say of the seed SD before it is run: the 95 % interval of an SD that comes out as 1."""
+
+    degrees: int
+    low: float
+    high: float
+
+
+@dataclass(frozen=True)
+class Plan:
+    name: str
+    data: DataFacts
+    precision: str
+    engine: str
+    engine_reason: str
+    phases: tuple[PhasePlan, ...]
+    anchors: tuple[Candidate, ...]
+    seed_resolution: SeedResolution | None
+    kept_bytes_ceiling: int | None
+    notes: tuple[str, ...] = field(default=())
+
+    @property
+    def trials(self) -> int:
+        return sum(phase.trials for phase in self.phases)
+
+    def to_dict(self) -> dict[str, Any]:
+        tree = asdict(self)
+        tree["candidates"] = self.phases[0].candidates
+        tree["trials"] = self.trials
+        tree["epochs_ceiling"] = sum(phase.epochs_ceiling for phase in self.phases)
+        tree["train_tokens_ceiling"] = sum(phase.train_tokens_ceiling for phase in self.phases)
+        return tree
+
+
+def make_plan(spec: SweepSpec, data: DataFacts, identifier: Identifier) -> Plan:
+    engine, reason = choose_engine(spec)
+    anchors = draw_anchors(spec, identifier)
+    phases = tuple(_phases(spec, data, len(anchors)))
+    return Plan(
+        name=spec.name,
+        data=data,
+        precision=identifier.precision,
+        engine=engine,
+        engine_reason=reason,
+        phases=phases,
+        anchors=tuple(anchors),
+        seed_resolution=_seed_resolution(spec, phases[-1]),
+        kept_bytes_ceiling=_kept_bytes(spec, phases),
+        notes=tuple(_notes(spec, len(anchors))),
+    )
+
+
+def choose_engine(spec: SweepSpec) -> tuple[str, str]:
+    """The engine and why: ``auto`` takes torch for one worker and deepspeed for several."""
+    chosen = spec.resources.engine
+    if chosen != "auto":
+        return chosen, "as the sweep file says"
+    if spec.resources.workers > 1:
+        return "deepspeed", f"auto: {spec.resources.workers} workers share a trial"
+    return "torch", "auto: one worker a trial"
+
+
+def resolve_precision(train: TrainSpec, has_gpu: bool) -> str:
+    """``auto`` is bf16 on a GPU and fp32 on a CPU. Part of every candidate's id, so resolved once a sweep."""
+    return train.precision if train.precision != "auto" else "bf16" if has_gpu else "fp32"
+
+
+def local_gpu_count() -> int:
+    """NVIDIA devices of this machine as the driver lists them, without importing torch."""
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if visible is not None:
+        return len([part for part in visible.split(",") if part.strip() not in ("", "-1")])
+    return len([p for p in Path("/dev").glob("nvidia[0-9]*") if p.name.removeprefix("nvidia").isdigit()])
+
+
+def draw_anchors(spec: SweepSpec, identifier: Identifier) -> list[Candidate]:
+    """The random candidates of the replicate phase: blind draws, the same for the same sampler seed."""
+    if spec.replicate is None or spec.replicate.random == 0:
+        return []
+    rng = derived_rng(spec.search.sampler_seed, "anchors")
+    draws = Space(spec.space).sample_distinct(rng, spec.replicate.random)
+    anchors = [identifier.candidate(parameters, "random") for parameters in draws]
+    return list({anchor.id: anchor for anchor in anchors}.values())
+
+
+def num_candidates(spec: SweepSpec) -> int:
+    if spec.search.candidates is not None:
+        return spec.search.candidates
+    return sum(1 for _ in Space(spec.space).grid())
+
+
+def _phases(spec: SweepSpec, data: DataFacts, num_anchors: int) -> Iterator[PhasePlan]:
+    yield _phase("search", num_candidates(spec), len(spec.search.seeds), spec, data)
+    if spec.replicate is not None:
+        top = min(spec.replicate.top, num_candidates(spec))
+        yield _phase("replicate", top + num_anchors, len(spec.replicate.seeds), spec, data)
+
+
+def _phase(name: str, candidates: int, seeds: int, spec: SweepSpec, data: DataFacts) -> PhasePlan:
+    trials = candidates * seeds
+    epochs = trials * _most_epochs(spec)
+    return PhasePlan(name, candidates, seeds, trials, epochs, epochs * data.tokens.get("train", 0))
+
+
+def _most_epochs(spec: SweepSpec) -> int:
+    domain = spec.space.get("epochs")
+    if isinstance(domain, (FloatDomain, IntDomain)):
+        return int(domain.high)
+    return max(int(v) for v in domain.values) if domain else spec.train.epochs
+
+
+def _seed_resolution(spec: SweepSpec, last: PhasePlan) -> SeedResolution | None:
+    degrees = last.candidates * (last.seeds - 1)
+    if degrees < 1:
+        return None
+    low, high = sd_interval_factors(degrees)
+    return SeedResolution(degrees, low, high)
+
+
+def trainable_estimate(shape: ShapeSpec, train: TrainSpec, outputs: int = 1) -> int | None:
+    """Trainable parameters of an ESM2 shape without building it; None where no closed form is kept here."""
+    width, adapter, head = shape.width, train.adapter, train.head
+    heads = {
+        "linear": (width + 1) * outputs,
+        "dense": (width + 1) * head.hidden + (head.hidden + 1) * outputs,
+        "notebook": (width + 1) * width + (width + 1) * outputs,
+    }
+    if adapter.kind == "none":
+        return heads[head.kind]
+    if adapter.kind == "lora" and adapter.targets == "attention" and adapter.bias == "none":
+        return heads[head.kind] + shape.layers * 4 * 2 * width * adapter.rank
+    return None
+
+
+def _kept_bytes(spec: SweepSpec, phases: tuple[PhasePlan, ...]) -> int | None:
+    known = known_backbone(spec.train.backbone.name)
+    shape = spec.train.backbone.shape or (known.shape if known else None)
+    kept = {"none": 0, "replicate": phases[-1].trials if len(phases) > 1 else 0, "best": sum(p.trials for p in phases)}
+    number = kept[spec.resources.keep]
+    if number == 0:
+        return 0
+    if shape is None or any(key.startswith(("adapter.", "head.", "backbone.")) for key in spec.space):
+        return None
+    weights = trainable_estimate(shape, spec.train)
+    return None if weights is None else number * weights * BYTES_PER_WEIGHT
+
+
+def _notes(spec: SweepSpec, num_anchors: int) -> Iterator[str]:
+    if spec.replicate is None:
+        yield "no replicate phase: the winner is judged by the seeds that chose it, and no test score is taken"
+    elif num_anchors == 0:
+        yield "no random anchors: seed and candidate variance cannot be compared (replicate.random)"
+    elif num_anchors < 10 * len(spec.space):
+        yield (
+            f"{num_anchors} anchors for {len(spec.space)} parameters: shares are of all hyperparameters together "
+            f"(single ones need about {10 * len(spec.space)})"
+        )
+    yield from _independent_parameters(spec)
+    if len(spec.search.seeds) == 1:
+        yield "one search seed: candidates are compared by single runs, luck included"
+
+
+def _independent_parameters(spec: SweepSpec) -> Iterator[str]:
+    """Names what a sampler cannot relate to other parameters and draws on its own."""
+    unordered = [k for k, d in spec.space.items() if isinstance(d, (ChoiceDomain, OrdinalDomain)) or d.when]
+    conditional = [k for k, d in spec.space.items() if d.when]
+    alone = {"cmaes": unordered, "sobol": conditional, "gp": conditional}.get(spec.search.sampler, [])
+    if alone:
+        yield f"sampler {spec.search.sampler} draws these parameters independently: {', '.join(alone)}"
+
+
+def memoised(function: Callable[[BackboneSpec], str]) -> Callable[[BackboneSpec], str]:
+    """Hash each backbone once: a weights file may hold gigabytes."""
+    seen: dict[str, str] = {}
+
+    def remembered(backbone: BackboneSpec) -> str:
+        key = backbone.model_dump_json()
+        if key not in seen:
+            seen[key] = function(backbone)
+        return seen[key]
+
+    return remembered
+
+

@@ -1,0 +1,185 @@
+"""Results: one JSON a trial, one table a sweep, and the grid of scores that statistics read."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from plmray.errors import FolderError
+from plmray.files import write_atomic
+from plmray.trial import Trial
+
+if TYPE_CHECKING:
+    import pyarrow
+
+State = Literal["COMPLETE", "PRUNED", "FAILED"]
+
+
+@dataclass(frozen=True)
+class TrialResult:
+    """The end of one trial. Made by ``complete``, ``pruned`` or ``failed``: only a complete one has a score.
+
+    ``score`` is the objective on validation at the selected checkpoint, ``test_score`` the same
+    metric on test there. ``selected_epoch`` and ``epochs_run`` are in epochs, ``seconds`` of training and
+    evaluation, ``tokens`` real ones seen in training.
+    """
+
+    trial_id: str
+    candidate_id: str
+    origin: str
+    phase: str
+    seed: int
+    state: State
+    score: float | None = None
+    test_score: float | None = None
+    selected_epoch: float | None = None
+    validation_loss: float | None = None
+    epochs_run: float = 0.0
+    seconds: float = 0.0
+    tokens: int = 0
+    engine: str = ""
+    error: str | None = None
+    probe: bool = False
+    parameters: dict[str, Any] = field(default_factory=dict)
+    provenance: dict[str, Any] = field(default_factory=dict)
+
+    @classmethod
+    def complete(cls, trial: Trial, *, score: float, **facts: Any) -> TrialResult:
+        return cls(**_identity(trial), state="COMPLETE", score=score, **facts)
+
+    @classmethod
+    def pruned(cls, trial: Trial, error: str | None, **facts: Any) -> TrialResult:
+        """Stopped early for its candidate's sake, or diverged (``error`` says so)."""
+        return cls(**_identity(trial), state="PRUNED", error=error, **facts)
+
+    @classmethod
+    def failed(cls, trial: Trial, error: str, **facts: Any) -> TrialResult:
+        return cls(**_identity(trial), state="FAILED", error=error, **facts)
+
+    @classmethod
+    def from_dict(cls, record: Mapping[str, Any]) -> TrialResult:
+        return cls(**record)
+
+    def to_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+def _identity(trial: Trial) -> dict[str, Any]:
+    return {
+        "trial_id": trial.id,
+        "candidate_id": trial.candidate.id,
+        "origin": trial.candidate.origin,
+        "phase": trial.phase,
+        "seed": trial.seed,
+        "parameters": dict(trial.candidate.parameters),
+    }
+
+
+def write_result(folder: Path, result: TrialResult) -> None:
+    write_atomic(folder / "trials" / result.trial_id / "result.json", json.dumps(result.to_dict(), indent=1))
+
+
+def read_results(folder: Path) -> list[TrialResult]:
+    """All finished trials of a sweep folder, by phase, candidate and seed. A result that cannot be read is
+    left to run again: results are written whole, so such a file is not ours."""
+    results = []
+    for path in sorted((folder / "trials").glob("*/result.json")):
+        try:
+            results.append(TrialResult.from_dict(json.loads(path.read_text())))
+        except (json.JSONDecodeError, TypeError, UnicodeDecodeError):
+            continue
+    order = {"search": 0, "replicate": 1}
+    return sorted(results, key=lambda r: (order.get(r.phase, 2), r.candidate_id, r.seed))
+
+
+def require_folder(folder: Path) -> Path:
+    """A sweep folder that exists. Raises FolderError naming what was expected."""
+    if not (folder / "resolved.yaml").is_file():
+        raise FolderError(f"{folder} is no sweep folder (no resolved.yaml); expected <storage path>/<sweep name>")
+    return folder
+
+
+# In the order of the contract; what follows it are further facts of a trial.
+_COLUMNS: dict[str, str] = {
+    "trial_id": "string",
+    "candidate_id": "string",
+    "origin": "string",
+    "phase": "string",
+    "seed": "int64",
+    "state": "string",
+    "score": "float64",
+    "test_score": "float64",
+    "selected_epoch": "float64",
+    "epochs_run": "float64",
+    "seconds": "float64",
+    "tokens": "int64",
+    "engine": "string",
+    "error": "string",
+    "validation_loss": "float64",
+    "probe": "bool",
+}
+
+
+def results_table(results: Sequence[TrialResult]) -> pyarrow.Table:
+    """One row a trial: the contract's columns, then ``param.<key>`` and ``provenance.<name>``."""
+    import pyarrow as pa
+
+    types = {"string": pa.string(), "int64": pa.int64(), "float64": pa.float64(), "bool": pa.bool_()}
+    columns = {
+        name: pa.array([getattr(result, name) for result in results], types[kind]) for name, kind in _COLUMNS.items()
+    }
+    for prefix, field_name in (("param", "parameters"), ("provenance", "provenance")):
+        records = [getattr(result, field_name) for result in results]
+        for key in sorted({key for record in records for key in record}):
+            columns[f"{prefix}.{key}"] = pa.array(_one_type([record.get(key) for record in records]))
+    return pa.table(columns)
+
+
+def write_table(folder: Path, results: Sequence[TrialResult]) -> Path:
+    import pyarrow as pa
+    from pyarrow import parquet
+
+    sink = pa.BufferOutputStream()
+    parquet.write_table(results_table(results), sink)
+    path = folder / "results.parquet"
+    write_atomic(path, sink.getvalue().to_pybytes())
+    return path
+
+
+def _one_type(values: list[Any]) -> list[Any]:
+    """Values of one column as one type: numbers stay numbers, a mixture becomes text."""
+    present = [value for value in values if value is not None]
+    if all(isinstance(v, (int, float)) and not isinstance(v, bool) for v in present):
+        return [float(v) if v is not None and any(isinstance(p, float) for p in present) else v for v in values]
+    if len({type(value) for value in present}) == 1 and not isinstance(present[0], (list, dict)):
+        return values
+    return [None if v is None else v if isinstance(v, str) else json.dumps(v) for v in values]
+
+
+@dataclass(frozen=True)
+class ScoreGrid:
+    """Scores of candidates over seeds, (n_candidates, n_seeds); NaN where a trial has no score."""
+
+    candidates: tuple[str, ...]
+    seeds: tuple[int, ...]
+    scores: NDArray[np.float64]
+
+    @classmethod
+    def from_results(cls, results: Iterable[TrialResult]) -> ScoreGrid:
+        complete = [result for result in results if result.score is not None]
+        candidates = tuple(dict.fromkeys(result.candidate_id for result in complete))
+        seeds = tuple(sorted({result.seed for result in complete}))
+        scores = np.full((len(candidates), len(seeds)), np.nan)
+        for result in complete:
+            scores[candidates.index(result.candidate_id), seeds.index(result.seed)] = result.score
+        return cls(candidates, seeds, scores)
+
+    def by_candidate(self) -> list[NDArray[np.float64]]:
+        """The scores each candidate has, without the gaps."""
+        return [row[np.isfinite(row)] for row in self.scores]

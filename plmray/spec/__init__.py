@@ -1,0 +1,1 @@
+"""What a person writes: sweep and space files, read strictly."""

@@ -1,0 +1,219 @@
+"""What types alone cannot say of a sweep: that its parts fit each other."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ValidationError
+
+from plmray.errors import nearest_name
+from plmray.metrics import METRICS
+from plmray.spec.explain import explain, field_model
+from plmray.spec.names import backbone_fault, family
+from plmray.spec.space import ChoiceDomain, FloatDomain, IntDomain, OrdinalDomain, Space, as_list, condition_cycle
+from plmray.spec.strict_yaml import Place
+from plmray.spec.sweep import SweepSpec, TrainSpec
+
+AnyDomain = FloatDomain | IntDomain | ChoiceDomain | OrdinalDomain
+Found = Iterator[tuple[Place, str]]
+
+
+def faults(spec: SweepSpec, folder: Path) -> Found:
+    yield from _space_faults(spec)
+    yield from _search_faults(spec)
+    yield from _objective_faults(spec)
+    yield from _replicate_faults(spec)
+    yield from _backbone_faults(spec, folder)
+    yield from _task_faults(spec, folder)
+
+
+def train_fields(model: type[BaseModel], prefix: str = "") -> list[str]:
+    """Dotted names of all leaves of the train settings."""
+    names: list[str] = []
+    for name in model.model_fields:
+        inner = field_model(model, name)
+        names += train_fields(inner, f"{prefix}{name}.") if inner else [prefix + name]
+    return names
+
+
+def with_parameters(train: TrainSpec, parameters: Mapping[str, Any]) -> TrainSpec:
+    """Train settings with dotted parameters put in. Raises pydantic's ValidationError where one does not fit."""
+    return TrainSpec.model_validate(_merged(train, parameters))
+
+
+def parameter_faults(train: TrainSpec, parameters: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """What is wrong with single parameter values, one message a key."""
+    for key, value in parameters.items():
+        tree = _merged(train, {key: value})
+        try:
+            TrainSpec.model_validate(tree)
+        except ValidationError as error:
+            yield key, next(message for _, message in explain(error, tree))
+
+
+def without_settled_conditions(spec: SweepSpec) -> SweepSpec:
+    """Drop conditions on settings that are fixed in this sweep and hold (the others are faults)."""
+    fixed = flat(spec.train)
+    space = {}
+    for key, domain in spec.space.items():
+        open_conditions = {k: wanted for k, wanted in domain.when.items() if k in spec.space or k not in fixed}
+        space[key] = domain.model_copy(update={"when": open_conditions})
+    return spec.model_copy(update={"space": space})
+
+
+def flat(model: BaseModel) -> dict[str, Any]:
+    """Leaves of settings by dotted key."""
+    leaves: dict[str, Any] = {}
+    for name in type(model).model_fields:
+        value = getattr(model, name)
+        if isinstance(value, BaseModel):
+            leaves.update({f"{name}.{key}": leaf for key, leaf in flat(value).items()})
+        else:
+            leaves[name] = value
+    return leaves
+
+
+def _merged(train: TrainSpec, parameters: Mapping[str, Any]) -> dict[str, Any]:
+    tree = train.model_dump()
+    for key, value in parameters.items():
+        branch = tree
+        *parents, leaf = key.split(".")
+        for parent in parents:
+            branch[parent] = branch[parent] if isinstance(branch.get(parent), dict) else {}
+            branch = branch[parent]
+        branch[leaf] = value
+    return tree
+
+
+def _space_faults(spec: SweepSpec) -> Found:
+    fields, fixed = train_fields(TrainSpec), flat(spec.train)
+    for key, domain in spec.space.items():
+        if "seed" in key.split("."):
+            yield ("space", key), "the seed is never searched; put seeds in search.seeds and replicate.seeds"
+        elif key not in fields:
+            yield ("space", key), f"is no field of the train settings; {nearest_name(key, fields)}"
+        else:
+            yield from _domain_faults(spec, key, domain)
+        yield from _condition_faults(spec, key, domain, fixed)
+    cycle = condition_cycle(spec.space)
+    if cycle is not None:
+        yield ("space", cycle, "when"), f"'{cycle}' depends on itself through 'when'; break the circle"
+
+
+def _domain_faults(spec: SweepSpec, key: str, domain: AnyDomain) -> Found:
+    values = [domain.low, domain.high] if isinstance(domain, (FloatDomain, IntDomain)) else domain.values
+    told = set()
+    for value in values:
+        for _, message in parameter_faults(spec.train, {key: value}):
+            if message not in told:
+                told.add(message)
+                yield ("space", key), message
+
+
+def _condition_faults(spec: SweepSpec, key: str, domain: AnyDomain, fixed: Mapping[str, Any]) -> Found:
+    for other, wanted in domain.when.items():
+        place = ("space", key, "when", other)
+        if other in spec.space:
+            controller = spec.space[other]
+            if isinstance(controller, (ChoiceDomain, OrdinalDomain)):
+                for value in as_list(wanted):
+                    if value not in controller.values:
+                        yield place, f"{value!r} is no value of {other}; its values: {controller.values}"
+        elif other not in fixed:
+            yield place, f"is no parameter and no train setting; {nearest_name(other, [*spec.space, *fixed])}"
+        elif fixed[other] not in as_list(wanted):
+            yield place, f"never holds: {other} is fixed at {fixed[other]!r}; search over it or drop '{key}'"
+
+
+def _search_faults(spec: SweepSpec) -> Found:
+    search = spec.search
+    if search.sampler == "grid":
+        yield from _grid_faults(spec)
+    for index, given in enumerate(search.given):
+        for key in given:
+            if key not in spec.space:
+                yield ("search", "given", index, key), f"is no parameter; {nearest_name(key, spec.space or ['(none)'])}"
+        for key, message in parameter_faults(spec.train, {k: v for k, v in given.items() if k in spec.space}):
+            yield ("search", "given", index, key), message
+    if search.scheduler != "none" and "epochs" in spec.space:
+        yield (
+            ("search", "scheduler"),
+            f"{search.scheduler} compares candidates at equal epochs, and the space searches over epochs; "
+            "use scheduler: none or fix train.epochs",
+        )
+    if search.min_epochs is not None and search.min_epochs > spec.train.epochs:
+        yield ("search", "min_epochs"), f"found {search.min_epochs}, expected at most train.epochs ({spec.train.epochs})"
+
+
+def _grid_faults(spec: SweepSpec) -> Found:
+    endless = [key for key, d in spec.space.items() if isinstance(d, FloatDomain) and d.step is None]
+    for key in endless:
+        yield ("space", key), "sampler grid needs a step here, or kind: choice"
+    if endless or condition_cycle(spec.space):
+        return
+    limit = spec.search.candidates
+    size = sum(1 for _ in itertools.islice(Space(spec.space).grid(), (limit or 100_000) + 1))
+    if limit is not None and size != limit:
+        found = f"more than {limit}" if size > limit else str(size)
+        yield ("search", "candidates"), f"the grid has {found} points, not {limit}; leave candidates out for all"
+    if spec.search.given:
+        yield ("search", "given"), "a grid tries every point; drop given"
+
+
+def _objective_faults(spec: SweepSpec) -> Found:
+    metric = METRICS[spec.objective.metric]
+    if metric.kind != spec.task.kind:
+        fitting = ", ".join(name for name, other in METRICS.items() if other.kind == spec.task.kind)
+        yield (
+            ("objective", "metric"),
+            f"{metric.name} judges {metric.kind}, the task is {spec.task.kind}; expected one of {fitting}",
+        )
+
+
+def _replicate_faults(spec: SweepSpec) -> Found:
+    if spec.replicate is None:
+        return
+    shared = sorted(set(spec.replicate.seeds) & set(spec.search.seeds))
+    if shared:
+        yield (
+            ("replicate", "seeds"),
+            f"seed {shared[0]} was used to search; the winner was lucky with it. Use fresh seeds",
+        )
+    if spec.search.candidates is not None and spec.replicate.top > spec.search.candidates:
+        yield (
+            ("replicate", "top"),
+            f"found {spec.replicate.top}, expected at most search.candidates ({spec.search.candidates})",
+        )
+    if spec.replicate.random and not spec.space:
+        yield ("replicate", "random"), "random candidates need a space to be drawn from; add space, or random: 0"
+
+
+def _backbone_faults(spec: SweepSpec, folder: Path) -> Found:
+    message = backbone_fault(spec.train.backbone, folder)
+    if message:
+        yield ("train", "backbone"), message
+    elif spec.train.pooling == "cls" and family(spec.train.backbone, folder) == "t5":
+        yield ("train", "pooling"), "a T5 encoder has no <cls> token; use pooling: mean"
+    domain = spec.space.get("backbone.name")
+    if isinstance(domain, (ChoiceDomain, OrdinalDomain)):
+        for name in domain.values:
+            message = backbone_fault(spec.train.backbone.model_copy(update={"name": name}), folder)
+            if message:
+                yield ("space", "backbone.name"), message
+
+
+def _task_faults(spec: SweepSpec, folder: Path) -> Found:
+    from plmray.spec.names import KNOWN_DATASETS
+
+    task = spec.task
+    if task.dataset is not None and task.dataset not in KNOWN_DATASETS:
+        yield ("task", "dataset"), f"unknown data set '{task.dataset}'; {nearest_name(task.dataset, KNOWN_DATASETS)}"
+    files = task.files.values() if isinstance(task.files, dict) else task.files or []
+    for name in files:
+        if not (folder / name).is_file():
+            yield ("task", "files"), f"no such file: {folder / name}"
+    if task.dataset is not None and task.kind != "regression":
+        yield ("task", "kind"), f"{task.dataset} is a regression task, found {task.kind}"

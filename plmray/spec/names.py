@@ -1,0 +1,88 @@
+"""Names a sweep file may use without a path: known backbones and data sets."""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from plmray.errors import nearest_name
+from plmray.spec.sweep import BackboneSpec, ShapeSpec
+
+KNOWN_DATASETS = ("gb1", "landscape")
+
+
+Family = Literal["esm2", "t5"]
+
+
+@dataclass(frozen=True)
+class KnownBackbone:
+    """A published encoder. ``parameters``: of the encoder alone."""
+
+    hub_id: str
+    family: Family
+    layers: int
+    width: int
+    parameters: float
+    shape: ShapeSpec | None = None
+
+
+def _esm2(checkpoint: str, layers: int, width: int, heads: int, parameters: float) -> KnownBackbone:
+    shape = ShapeSpec(layers=layers, width=width, heads=heads, feed_forward=4 * width)
+    return KnownBackbone(f"facebook/{checkpoint}", "esm2", layers, width, parameters, shape)
+
+
+# Sources: the published checkpoints of ESM2 (Lin et al. 2023) and ProtT5 (Elnaggar et al. 2021).
+KNOWN_BACKBONES: dict[str, KnownBackbone] = {
+    "esm2_t6_8M_UR50D": _esm2("esm2_t6_8M_UR50D", 6, 320, 20, 7.5e6),
+    "esm2_t12_35M_UR50D": _esm2("esm2_t12_35M_UR50D", 12, 480, 20, 33.5e6),
+    "esm2_t30_150M_UR50D": _esm2("esm2_t30_150M_UR50D", 30, 640, 20, 148e6),
+    "esm2_t33_650M_UR50D": _esm2("esm2_t33_650M_UR50D", 33, 1280, 20, 651e6),
+    "esm2_t36_3B_UR50D": _esm2("esm2_t36_3B_UR50D", 36, 2560, 40, 2.84e9),
+    "prot_t5_xl_uniref50": KnownBackbone("Rostlab/prot_t5_xl_uniref50", "t5", 24, 1024, 1.21e9),
+}
+
+_HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
+
+
+def local_folder(name: str, folder: Path) -> Path | None:
+    """The folder a backbone name means, relative to the sweep file, or None for a known name or a hub id."""
+    if name in KNOWN_BACKBONES:
+        return None
+    path = (folder / name).expanduser()
+    return path.resolve() if (path / "config.json").is_file() else None
+
+
+def known_backbone(name: str) -> KnownBackbone | None:
+    by_hub_id = {known.hub_id: known for known in KNOWN_BACKBONES.values()}
+    return KNOWN_BACKBONES.get(name) or by_hub_id.get(name)
+
+
+def family(backbone: BackboneSpec, folder: Path) -> Family:
+    """The architecture of a backbone: from its name, or from the model type in a local folder's config.json."""
+    known = known_backbone(backbone.name)
+    path = local_folder(backbone.name, folder)
+    if known is not None:
+        return known.family
+    if path is not None and json.loads((path / "config.json").read_text()).get("model_type") == "t5":
+        return "t5"
+    return "esm2"
+
+
+def backbone_fault(backbone: BackboneSpec, folder: Path) -> str | None:
+    """Why a backbone cannot be had, as far as names and folders tell; None where nothing speaks against it."""
+    name = backbone.name
+    known = known_backbone(name)
+    if backbone.init == "random" and backbone.shape is None and known and known.shape is None:
+        return f"init: random builds ESM2 encoders, found '{name}'; use pretrained weights"
+    if backbone.shape is not None or known or local_folder(name, folder):
+        return None
+    if backbone.init == "random":
+        return f"init: random needs a shape or a known name, found '{name}'; {nearest_name(name, KNOWN_BACKBONES)}"
+    if name.startswith((".", "/", "~")) or (folder / name).is_dir():
+        return f"'{name}' is no model folder (no config.json in {folder / name})"
+    if _HUB_ID.fullmatch(name):
+        return None
+    return f"unknown backbone '{name}'; {nearest_name(name, KNOWN_BACKBONES)}; a hub id reads owner/name"

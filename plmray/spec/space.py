@@ -1,0 +1,202 @@
+"""Search spaces: what each hyperparameter may be, and when it exists at all."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Iterator, Mapping
+from typing import Annotated, Any, Literal, Union
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+Value = Union[bool, int, float, str]
+Parameters = dict[str, Value]
+
+
+class _Domain(BaseModel):
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+    when: dict[str, Union[Value, list[Value]]] = Field(
+        default_factory=dict, description="the parameter exists only where these others have these values"
+    )
+
+    def is_active(self, parameters: Mapping[str, Value]) -> bool:
+        return all(parameters.get(key) in as_list(wanted) for key, wanted in self.when.items())
+
+
+class FloatDomain(_Domain):
+    kind: Literal["float"]
+    low: float
+    high: float
+    log: bool = False
+    step: float | None = Field(default=None, gt=0)
+
+    @model_validator(mode="after")
+    def _ordered(self) -> FloatDomain:
+        _check_bounds(self.low, self.high, self.log)
+        if self.log and self.step is not None:
+            raise ValueError("log and step exclude each other; drop one")
+        return self
+
+    def sample(self, rng: np.random.Generator) -> float:
+        if self.log:
+            return float(math.exp(rng.uniform(math.log(self.low), math.log(self.high))))
+        if self.step is not None:
+            return self.grid()[int(rng.integers(len(self.grid())))]
+        return float(rng.uniform(self.low, self.high))
+
+    def grid(self) -> list[float]:
+        if self.step is None:
+            raise ValueError("a float without step has no grid; add step or use kind: choice")
+        count = int(math.floor((self.high - self.low) / self.step + 1e-9)) + 1
+        return [round(self.low + i * self.step, 12) for i in range(count)]
+
+
+class IntDomain(_Domain):
+    kind: Literal["int"]
+    low: int
+    high: int
+    log: bool = False
+    step: int = Field(default=1, gt=0)
+
+    @model_validator(mode="after")
+    def _ordered(self) -> IntDomain:
+        _check_bounds(self.low, self.high, self.log)
+        if self.log and self.step != 1:
+            raise ValueError("log and step exclude each other; drop one")
+        return self
+
+    def sample(self, rng: np.random.Generator) -> int:
+        if self.log:
+            exponent = rng.uniform(math.log(self.low - 0.5), math.log(self.high + 0.5))
+            return int(min(self.high, max(self.low, round(math.exp(exponent)))))
+        return self.grid()[int(rng.integers(len(self.grid())))]
+
+    def grid(self) -> list[int]:
+        return list(range(self.low, self.high + 1, self.step))
+
+
+class ChoiceDomain(_Domain):
+    """Values without an order (``choice``)."""
+
+    kind: Literal["choice"]
+    values: list[Value] = Field(min_length=1)
+
+    @model_validator(mode="after")
+    def _distinct(self) -> ChoiceDomain:
+        _check_distinct(self.values)
+        return self
+
+    def sample(self, rng: np.random.Generator) -> Value:
+        return self.values[int(rng.integers(len(self.values)))]
+
+    def grid(self) -> list[Value]:
+        return list(self.values)
+
+
+class OrdinalDomain(_Domain):
+    """Values in their order, smallest first (``ordinal``): a sampler may use that neighbours are alike."""
+
+    kind: Literal["ordinal"]
+    values: list[Value] = Field(min_length=1)
+
+    @model_validator(mode="after")
+    def _distinct(self) -> OrdinalDomain:
+        _check_distinct(self.values)
+        return self
+
+    def sample(self, rng: np.random.Generator) -> Value:
+        return self.values[int(rng.integers(len(self.values)))]
+
+    def grid(self) -> list[Value]:
+        return list(self.values)
+
+
+Domain = Annotated[
+    Union[FloatDomain, IntDomain, ChoiceDomain, OrdinalDomain],
+    Field(discriminator="kind"),
+]
+
+
+class Space:
+    """Domains by dotted key, in an order where every condition precedes what depends on it."""
+
+    def __init__(self, domains: Mapping[str, FloatDomain | IntDomain | ChoiceDomain | OrdinalDomain]) -> None:
+        self.domains = dict(_in_condition_order(domains))
+
+    def __len__(self) -> int:
+        return len(self.domains)
+
+    def sample(self, rng: np.random.Generator) -> Parameters:
+        """One blind draw: independent over parameters, inactive ones left out."""
+        parameters: Parameters = {}
+        for key, domain in self.domains.items():
+            if domain.is_active(parameters):
+                parameters[key] = domain.sample(rng)
+        return parameters
+
+    def sample_distinct(self, rng: np.random.Generator, count: int) -> list[Parameters]:
+        """Up to ``count`` different draws; fewer only where a finite space has no more."""
+        draws: list[Parameters] = []
+        for _ in range(200 * max(count, 1)):
+            if len(draws) == count:
+                break
+            draw = self.sample(rng)
+            if draw not in draws:
+                draws.append(draw)
+        return draws
+
+    def grid(self) -> Iterator[Parameters]:
+        """Every combination, in file order, last key fastest. Raises ValueError on a float without step."""
+        seen: list[Parameters] = []
+        axes = [domain.grid() for domain in self.domains.values()]
+        for point in itertools.product(*axes):
+            parameters: Parameters = {}
+            for (key, domain), value in zip(self.domains.items(), point, strict=True):
+                if domain.is_active(parameters):
+                    parameters[key] = value
+            if parameters not in seen:
+                seen.append(parameters)
+                yield parameters
+
+
+def as_list(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else [value]
+
+
+def condition_cycle(domains: Mapping[str, _Domain]) -> str | None:
+    """A key whose conditions lead back to itself, or None."""
+    placed: set[str] = set()
+    waiting = dict(domains)
+    while waiting:
+        ready = [key for key, domain in waiting.items() if all(k in placed or k not in domains for k in domain.when)]
+        if not ready:
+            return next(iter(waiting))
+        for key in ready:
+            placed.add(key)
+            del waiting[key]
+    return None
+
+
+def _in_condition_order(domains: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+    placed: set[str] = set()
+    waiting = dict(domains)
+    while waiting:
+        key = next(key for key, domain in waiting.items() if all(k in placed for k in domain.when))
+        placed.add(key)
+        yield key, waiting.pop(key)
+
+
+def _check_bounds(low: float, high: float, log: bool) -> None:
+    if low > high:
+        raise ValueError(f"low={low} exceeds high={high}. Swap them")
+    if not (math.isfinite(low) and math.isfinite(high)):
+        raise ValueError(f"low={low} and high={high} must be finite")
+    if log and low <= 0:
+        raise ValueError(f"log: true needs low above 0, found low={low}")
+
+
+def _check_distinct(values: list[Value]) -> None:
+    for position, value in enumerate(values):
+        if any(type(value) is type(other) and value == other for other in values[:position]):
+            raise ValueError(f"value {value!r} is listed twice; list each value once")

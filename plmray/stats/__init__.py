@@ -1,0 +1,1 @@
+"""Statistics on arrays of scores: numpy and scipy only."""

@@ -1,0 +1,126 @@
+"""How much of the spread of scores is the seed, and how much the candidate.
+
+Only anchors (candidates drawn blindly from the space) may enter ``anchor_shares``: candidates an
+optimiser proposed are no sample of the space, and their spread says nothing about it.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import special
+
+Scores = Sequence[NDArray[np.float64]]
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A value with its interval; ``low`` and ``high`` are NaN where the data give none."""
+
+    value: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True)
+class SeedSpread:
+    """Pooled seed SD with its χ² interval, from ``degrees`` = Σ(n_c - 1) degrees of freedom."""
+
+    sd: Estimate
+    degrees: int
+
+
+@dataclass(frozen=True)
+class AnchorShares:
+    """Variance components of anchors. ``candidate_variance`` may be negative: read it as too small to see."""
+
+    candidate_variance: float
+    seed_variance: float
+    candidate_share: Estimate
+    seed_share: Estimate
+    num_candidates: int
+    num_trials: int
+
+
+def pooled_seed_sd(scores: Scores, confidence: float = 0.95) -> SeedSpread:
+    """SD over seeds within candidates: s² = Σ(n_c - 1)s_c² / Σ(n_c - 1), with a χ² interval.
+
+    ``scores`` holds one array of finite scores per candidate. Assumes normal scores whose spread is the
+    same for every candidate; blind to noise the seeds do not move (data splits, hardware). Candidates
+    with one score add nothing. NaN throughout where no candidate has two. Source: one-way ANOVA.
+    """
+    degrees = int(sum(len(s) - 1 for s in scores if len(s) > 1))
+    if degrees == 0:
+        return SeedSpread(Estimate(math.nan, math.nan, math.nan), 0)
+    variance = sum(float(((s - s.mean()) ** 2).sum()) for s in scores if len(s) > 1) / degrees
+    low, high = sd_interval_factors(degrees, confidence)
+    sd = math.sqrt(variance)
+    return SeedSpread(Estimate(sd, sd * low, sd * high), degrees)
+
+
+def sd_interval_factors(degrees: int, confidence: float = 0.95) -> tuple[float, float]:
+    """What an SD with ``degrees`` degrees of freedom is multiplied by to get its χ² interval."""
+    tail = (1 - confidence) / 2
+    upper, lower = special.chdtri(degrees, tail), special.chdtri(degrees, 1 - tail)
+    return math.sqrt(degrees / upper), math.sqrt(degrees / lower)
+
+
+def mean_interval(scores: NDArray[np.float64], confidence: float = 0.95) -> Estimate:
+    """Student-t interval of a mean over seeds; no interval from a single seed."""
+    mean = float(scores.mean()) if len(scores) else math.nan
+    if len(scores) < 2:
+        return Estimate(mean, math.nan, math.nan)
+    half = special.stdtrit(len(scores) - 1, 0.5 + confidence / 2) * scores.std(ddof=1) / math.sqrt(len(scores))
+    return Estimate(mean, mean - float(half), mean + float(half))
+
+
+def anchor_shares(scores: Scores, confidence: float = 0.95) -> AnchorShares | None:
+    """Shares of variance of a one-way random-effects layout: candidates drawn at random, seeds within.
+
+    V_seed = s² (pooled); V_candidate = var(cell means, ddof 1) - s²·mean(1/n). The interval of the
+    candidate share ρ comes from the F pivot: with F = MS_between / MS_within and its quantiles F_q,
+    V_candidate / V_seed = (F / F_q - 1) / n, n being the harmonic mean of seeds (exact when balanced,
+    approximate otherwise), and ρ = r / (1 + r) with r cut at 0. The share itself uses max(V_candidate, 0).
+
+    Returns None with fewer than two candidates that have two or more scores. Cannot tell single
+    parameters apart, and speaks of the space the anchors were drawn from, nothing else.
+    Source: Searle, Casella & McCulloch 1992, ch. 3.
+    """
+    cells = [s for s in scores if len(s) >= 1]
+    degrees = sum(len(s) - 1 for s in cells)
+    if len(cells) < 2 or degrees < 1:
+        return None
+    within = sum(float(((s - s.mean()) ** 2).sum()) for s in cells) / degrees
+    between = float(np.var([s.mean() for s in cells], ddof=1))
+    mean_inverse = float(np.mean([1 / len(s) for s in cells]))
+    candidate = between - within * mean_inverse
+    low, high = _share_interval(between, within, mean_inverse, len(cells) - 1, degrees, confidence)
+    total = max(candidate, 0.0) + within
+    share = max(candidate, 0.0) / total if total > 0 else math.nan
+    return AnchorShares(
+        candidate_variance=candidate,
+        seed_variance=within,
+        candidate_share=Estimate(share, low, high),
+        seed_share=Estimate(1 - share, 1 - high, 1 - low),
+        num_candidates=len(cells),
+        num_trials=sum(len(s) for s in cells),
+    )
+
+
+def _share_interval(
+    between: float, within: float, mean_inverse: float, df_between: int, df_within: int, confidence: float
+) -> tuple[float, float]:
+    if within == 0:
+        return (math.nan, math.nan)
+    ratio = between / (within * mean_inverse)
+    tail = (1 - confidence) / 2
+    shares = []
+    for probability in (1 - tail, tail):
+        quantile = special.fdtri(df_between, df_within, probability)
+        variance_ratio = max(0.0, (ratio / quantile - 1) * mean_inverse)
+        shares.append(variance_ratio / (1 + variance_ratio))
+    return shares[0], shares[1]

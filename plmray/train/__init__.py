@@ -1,0 +1,1 @@
+"""How one trial trains. Knows torch and DeepSpeed, never Ray or MLflow."""

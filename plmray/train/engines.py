@@ -1,0 +1,196 @@
+"""What the loop needs of an engine, and the plain one: torch in one process."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from plmray.data.batches import Batch, EncodedData, EncodedSplit, collate, sorted_batches
+from plmray.model.assemble import ProteinModel, trainable_parameters
+from plmray.spec.sweep import OptimizerSpec, TrainSpec
+from plmray.train.losses import loss_per_protein
+
+EVALUATION_TOKENS = 8192
+DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp64": torch.float64}
+
+State = dict[str, Tensor]
+
+
+@dataclass(frozen=True)
+class Step:
+    """One optimizer step: which training proteins, at which rate."""
+
+    index: int
+    rows: NDArray[np.int64]
+    learning_rate: float
+
+
+class Engine(Protocol):
+    """Computes steps and predictions. Every engine gives the same numbers (tests/train/conformance.py)."""
+
+    def train_step(self, step: Step) -> float:
+        """Mean loss of the effective batch before the update, NaN or infinite where training diverged."""
+
+    def predict(self, split: EncodedSplit) -> NDArray[np.float64]:
+        """(n, outputs) predictions in the split's order; on every worker."""
+
+    def state(self) -> State:
+        """Copies of all trainable tensors on the CPU, by name; on every worker."""
+
+    def load_state(self, state: Mapping[str, Tensor]) -> None: ...
+
+    def provenance(self) -> dict[str, Any]:
+        """What computed the numbers: never part of a trial's identity."""
+
+    def close(self) -> None: ...
+
+
+class TorchEngine:
+    """One process, the plain way: micro-batches, backward, clip, AdamW.
+
+    Out of memory halves the micro-batch and repeats the step: the effective batch stays.
+    """
+
+    def __init__(
+        self,
+        model: ProteinModel,
+        settings: TrainSpec,
+        data: EncodedData,
+        *,
+        precision: str,
+        device: torch.device,
+        micro_batch: int | None = None,
+        gradient_checkpointing: bool = False,
+    ) -> None:
+        self.model = prepare(model, precision, device, gradient_checkpointing)
+        self.data, self.settings, self.precision, self.device = data, settings, precision, device
+        self.trainable = trainable_parameters(self.model)
+        self.optimizer = torch.optim.AdamW(list(self.trainable.values()), **adamw_options(settings.optimizer))
+        self.micro_batch = micro_batch or settings.batch_size
+        self.out_of_memory_halvings = 0
+
+    def train_step(self, step: Step) -> float:
+        while True:
+            try:
+                return self._try_step(step)
+            except torch.OutOfMemoryError:
+                self.optimizer.zero_grad(set_to_none=True)
+                if self.micro_batch == 1:
+                    raise
+                self.micro_batch = (self.micro_batch + 1) // 2
+                self.out_of_memory_halvings += 1
+                torch.cuda.empty_cache()
+
+    def _try_step(self, step: Step) -> float:
+        self.model.train()
+        total = 0.0
+        for micro in micro_batches(self.data, step.rows, self.micro_batch):
+            losses = self._losses(step, micro)
+            loss = losses.sum() / len(step.rows)
+            loss.backward()  # type: ignore[no-untyped-call]
+            total += float(loss.detach())
+        for group in self.optimizer.param_groups:
+            group["lr"] = step.learning_rate
+        if self.settings.optimizer.clip is not None:
+            torch.nn.utils.clip_grad_norm_(list(self.trainable.values()), self.settings.optimizer.clip)
+        self.optimizer.step()
+        self.optimizer.zero_grad(set_to_none=True)
+        return total
+
+    def _losses(self, step: Step, micro: MicroBatch) -> Tensor:
+        select_dropout(self.model, self.data, step, micro)
+        batch = micro.batch.to(self.device)
+        with autocast(self.precision, self.device):
+            outputs = self.model(batch.tokens, batch.attention, batch.residues)
+        return loss_per_protein(self.data.kind, outputs, batch.targets)
+
+    def predict(self, split: EncodedSplit) -> NDArray[np.float64]:
+        return predict(self.model, self.data, split, self.precision, self.device)
+
+    def state(self) -> State:
+        return {name: parameter.detach().to("cpu", copy=True) for name, parameter in self.trainable.items()}
+
+    def load_state(self, state: Mapping[str, Tensor]) -> None:
+        with torch.no_grad():
+            for name, parameter in self.trainable.items():
+                parameter.copy_(state[name])
+
+    def provenance(self) -> dict[str, Any]:
+        return {
+            "engine_class": type(self).__name__,
+            "world_size": 1,
+            "device": device_name(self.device),
+            "micro_batch": self.micro_batch,
+            "out_of_memory_halvings": self.out_of_memory_halvings,
+        }
+
+    def close(self) -> None:
+        del self.optimizer, self.model, self.trainable
+
+
+@dataclass(frozen=True)
+class MicroBatch:
+    """Rows ``first`` … of an effective batch."""
+
+    first: int
+    batch: Batch
+
+
+def micro_batches(data: EncodedData, rows: NDArray[np.int64], size: int) -> Iterator[MicroBatch]:
+    for first in range(0, len(rows), size):
+        yield MicroBatch(first, collate(data, data.splits["train"], rows[first : first + size]))
+
+
+def select_dropout(model: ProteinModel, data: EncodedData, step: Step, micro: MicroBatch) -> None:
+    longest = int(data.splits["train"].lengths[step.rows].max())
+    model.dropout_source.select(
+        step=step.index, batch_rows=len(step.rows), batch_length=longest, first_row=micro.first
+    )
+
+
+def prepare(
+    model: ProteinModel, precision: str, device: torch.device, gradient_checkpointing: bool
+) -> ProteinModel:
+    """Move to the device; float64 throughout for fp64, float32 weights under autocast for bf16."""
+    if gradient_checkpointing:
+        encoder: Any = model.encoder
+        encoder.gradient_checkpointing_enable({"use_reentrant": False})
+    return model.to(device=device, dtype=torch.float64 if precision == "fp64" else torch.float32)
+
+
+def autocast(precision: str, device: torch.device) -> torch.autocast:
+    return torch.autocast(device.type, dtype=torch.bfloat16, enabled=precision == "bf16")
+
+
+def adamw_options(spec: OptimizerSpec) -> dict[str, Any]:
+    return {
+        "lr": spec.lr,
+        "betas": (spec.beta1, spec.beta2),
+        "eps": spec.eps,
+        "weight_decay": spec.weight_decay,
+    }
+
+
+@torch.no_grad()
+def predict(
+    model: torch.nn.Module, data: EncodedData, split: EncodedSplit, precision: str, device: torch.device
+) -> NDArray[np.float64]:
+    """(n, outputs) predictions of a whole split, in its own order, computed in batches of like length."""
+    model.eval()
+    outputs = np.zeros((len(split), data.num_outputs))
+    for rows in sorted_batches(split, EVALUATION_TOKENS):
+        batch = collate(data, split, rows).to(device)
+        with autocast(precision, device):
+            out = model(batch.tokens, batch.attention, batch.residues)
+        outputs[rows] = out.double().cpu().numpy()
+    return outputs
+
+
+def device_name(device: torch.device) -> str:
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else device.type

@@ -1,0 +1,102 @@
+"""Candidates and trials: one hyperparameter setting, and that setting with a seed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from pydantic import BaseModel
+
+from plmray.identity import candidate_id, trial_id
+from plmray.spec.checks import with_parameters
+from plmray.spec.space import Parameters
+from plmray.spec.sweep import BackboneSpec, SweepSpec, TaskSpec, TrainSpec
+
+Origin = Literal["searched", "random", "given"]
+Phase = Literal["search", "replicate"]
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """One hyperparameter setting. ``parameters`` are what differs from the sweep's train settings."""
+
+    id: str
+    parameters: Parameters
+    origins: tuple[Origin, ...]
+
+    @property
+    def origin(self) -> str:
+        """All origins in one word: an anchor that the search proposed too reads 'searched+random'."""
+        return "+".join(self.origins)
+
+
+@dataclass(frozen=True)
+class Trial:
+    candidate: Candidate
+    seed: int
+    phase: Phase
+
+    @property
+    def id(self) -> str:
+        return trial_id(self.candidate.id, self.seed)
+
+
+@dataclass(frozen=True)
+class Identifier:
+    """Makes candidates of one sweep: knows the parts of an id that all its candidates share."""
+
+    spec: SweepSpec
+    data_hash: str
+    precision: str
+    weights_hash: Callable[[BackboneSpec], str]
+    known: dict[str, Candidate] = field(default_factory=dict)
+
+    def candidate(self, parameters: Mapping[str, Any], origin: Origin) -> Candidate:
+        """The candidate of these parameters; one seen before gains the origin instead of a twin."""
+        settings = with_parameters(self.spec.train, parameters)
+        identity = candidate_id(
+            settings=identifying_settings(settings),
+            task=identifying_task(self.spec.task) | {"metric": self.spec.objective.metric},
+            data_hash=self.data_hash,
+            weights_hash=self.weights_hash(settings.backbone),
+            precision=self.precision,
+        )
+        before = self.known.get(identity)
+        origins = before.origins if before else ()
+        origins = origins if origin in origins else (*origins, origin)
+        candidate = Candidate(identity, before.parameters if before else dict(parameters), origins)
+        self.known[identity] = candidate
+        return candidate
+
+
+def identifying_settings(settings: TrainSpec) -> dict[str, Any]:
+    """Train settings that shape a trial's numbers and differ from their defaults.
+
+    Left out: the backbone (its weights hash stands for it), the precision (resolved elsewhere), and
+    what the chosen adapter and head do not read.
+    """
+    tree = _non_default(settings)
+    tree.pop("backbone", None)
+    tree.pop("precision", None)
+    if settings.adapter.kind != "lora":
+        tree["adapter"] = {"kind": settings.adapter.kind}
+    if settings.head.kind != "dense":
+        tree.get("head", {}).pop("hidden", None)
+    return {key: value for key, value in tree.items() if value != {}}
+
+
+def identifying_task(task: TaskSpec) -> dict[str, Any]:
+    """What of the task is not already in the hash of its data."""
+    return {"kind": task.kind, "level": task.level}
+
+
+def _non_default(model: BaseModel) -> dict[str, Any]:
+    changed: dict[str, Any] = {}
+    for name, info in type(model).model_fields.items():
+        value = getattr(model, name)
+        if isinstance(value, BaseModel):
+            changed[name] = _non_default(value)
+        elif info.is_required() or value != info.default:
+            changed[name] = value
+    return changed
