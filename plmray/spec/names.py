@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Literal
 
 from plmray.errors import nearest_name
+from plmray.identity import content_hash, file_hash
 from plmray.spec.sweep import BackboneSpec, ShapeSpec
 
 KNOWN_DATASETS = ("gb1", "landscape")
@@ -86,3 +87,35 @@ def backbone_fault(backbone: BackboneSpec, folder: Path) -> str | None:
     if _HUB_ID.fullmatch(name):
         return None
     return f"unknown backbone '{name}'; {nearest_name(name, KNOWN_BACKBONES)}; a hub id reads owner/name"
+
+
+def weights_hash(backbone: BackboneSpec, folder: Path) -> str:
+    """Hash that names a backbone's weights, found without loading them.
+
+    Random weights: of shape and init_seed. A folder or a cached hub snapshot: of its weight files and
+    configuration. A hub id that is not downloaded yet: of its name and revision, so the id is provisional.
+    """
+    if backbone.init == "random":
+        known = known_backbone(backbone.name)
+        shape = backbone.shape or (known.shape if known else None)
+        return content_hash(["random-esm2", shape.model_dump() if shape else None, backbone.init_seed])
+    snapshot = local_folder(backbone.name, folder) or cached_snapshot(backbone)
+    if snapshot is None:
+        known = known_backbone(backbone.name)
+        return content_hash(["hub", known.hub_id if known else backbone.name, backbone.revision])
+    files = sorted(snapshot.glob("*.safetensors")) or sorted(snapshot.glob("pytorch_model*.bin"))
+    return content_hash([file_hash(file) for file in [*files, snapshot / "config.json"]])
+
+
+def cached_snapshot(backbone: BackboneSpec) -> Path | None:
+    """Folder of a hub checkpoint that huggingface_hub has downloaded before, if any."""
+    try:
+        from huggingface_hub import try_to_load_from_cache
+    except ImportError:
+        return None
+    known = known_backbone(backbone.name)
+    hub_id = known.hub_id if known else backbone.name
+    if not _HUB_ID.fullmatch(hub_id):
+        return None
+    found = try_to_load_from_cache(hub_id, "config.json", revision=backbone.revision)
+    return Path(found).parent if isinstance(found, str) else None

@@ -1,0 +1,1 @@
+"""Running sweeps: Ray, Optuna and MLflow live here and nowhere else."""

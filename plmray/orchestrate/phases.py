@@ -1,0 +1,308 @@
+"""The two phases of a sweep as sources of jobs: search proposes and prunes, replicate repeats."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from plmray.errors import FolderError
+from plmray.metrics import METRICS
+from plmray.orchestrate.folder import SweepFolder
+from plmray.orchestrate.jobs import Job, Report, Wait
+from plmray.orchestrate.search import CandidateSearch, report_epochs
+from plmray.plan import num_candidates
+from plmray.results import TrialResult
+from plmray.spec.space import Parameters, Space
+from plmray.spec.sweep import SweepSpec
+from plmray.trial import Candidate, Identifier, Origin, Trial
+
+REPEATS_BEFORE_BLIND = 20
+
+
+@dataclass
+class Events:
+    """Who is told what happens; every listener is called in the driver, between two jobs."""
+
+    started: list[Callable[[Candidate, Job], None]] = field(default_factory=list)
+    reported: list[Callable[[Job, Report], None]] = field(default_factory=list)
+    finished: list[Callable[[TrialResult], None]] = field(default_factory=list)
+
+
+class _Phase:
+    """What both phases share: collecting curves, writing results, telling listeners."""
+
+    def __init__(self, spec: SweepSpec, folder: SweepFolder, events: Events) -> None:
+        self.spec, self.folder, self.events = spec, folder, events
+        self._curves: dict[str, dict[int, dict[str, Any]]] = {}
+        self._last: dict[str, Report] = {}
+
+    def _announce(self, job: Job) -> Job:
+        for listener in self.events.started:
+            listener(job.candidate, job)
+        return job
+
+    def _take(self, job: Job, report: Report) -> None:
+        self._last[_key(job)] = report
+        for trial_id, evaluations in report.curves.items():
+            # By step: a restarted job reports its first steps a second time.
+            self._curves.setdefault(trial_id, {}).update({e["step"]: e for e in evaluations})
+        for listener in self.events.reported:
+            listener(job, report)
+
+    def _write(self, job: Job, results: Iterable[TrialResult]) -> None:
+        for result in results:
+            if result.trial_id in self.folder.results:
+                continue
+            curve = sorted(self._curves.pop(result.trial_id, {}).items())
+            # An anchor that the search proposed later has gained an origin since the job began.
+            known = replace(result, origin=job.candidate.origin) if result.origin != job.candidate.origin else result
+            self.folder.write_trial(known, [evaluation for _, evaluation in curve])
+            for listener in self.events.finished:
+                listener(known)
+
+    def _missing(self, candidate: Candidate, seeds: Sequence[int], phase: Any) -> tuple[int, ...]:
+        return tuple(seed for seed in seeds if Trial(candidate, seed, phase).id not in self.folder.results)
+
+    def _stopped(self, job: Job, reason: str | None) -> list[TrialResult]:
+        """A job's trials as they were when the scheduler stopped it: pruned, without a score."""
+        last = self._last.get(_key(job))
+        seen = {result.trial_id: result for result in last.results} if last else {}
+        return [
+            replace(seen.get(trial.id, TrialResult.pruned(trial, None)), state="PRUNED", score=None, error=reason)
+            for trial in job.trials()
+        ]
+
+
+class SearchPhase(_Phase):
+    """Candidates one after the other, each with its search seeds; judged by the mean, never by one seed's luck.
+
+    Without a scheduler, proposals are the same in every run: candidate i is drawn when exactly the
+    candidates up to i - ``lag`` have been told, in order. With one, order of arrival decides, and the
+    records of candidates and decisions make a replay exact.
+    """
+
+    def __init__(
+        self,
+        spec: SweepSpec,
+        folder: SweepFolder,
+        identifier: Identifier,
+        events: Events,
+        *,
+        lag: int,
+        in_turn: bool,
+        replay: bool = False,
+    ) -> None:
+        super().__init__(spec, folder, events)
+        self.identifier, self.lag, self.replay = identifier, max(1, lag), replay
+        self.metric = METRICS[spec.objective.metric]
+        space = Space(spec.space)
+        self.search = CandidateSearch(space, spec.search, self.metric.direction, spec.train.epochs)
+        self.recorded = [record for record in folder.candidates if record["phase"] == "search"]
+        self.decided = {
+            (d["candidate_id"], d["epoch"]): d["decision"] == "stop" for d in folder.decisions if d["kind"] == "rung"
+        }
+        self.order: list[Candidate] = []
+        self.numbers: dict[str, int] = {}  # candidate id to its number in the study
+        self.told: set[int] = set()
+        self.probe = in_turn and spec.search.scheduler != "none"
+        self.limit = num_candidates(spec)
+        self._deterministic = spec.search.scheduler == "none"
+
+    def next_job(self) -> Job | Wait | None:
+        while len(self.order) < self.limit:
+            if self._must_wait(len(self.order)):
+                return "wait"
+            candidate = self._next_candidate()
+            if candidate is None:
+                self.limit = len(self.order)  # the space holds no more
+                return None
+            seeds = self._missing(candidate, self.spec.search.seeds, "search")
+            if seeds:
+                return self._announce(self._job(candidate, seeds))
+            self._tell_finished()
+        return None
+
+    def observe(self, job: Job, report: Report) -> bool:
+        self._take(job, report)
+        if report.finished or not report.judged or report.mean is None:
+            return False
+        key = (job.candidate.id, report.epoch)
+        judged_before = key in self.decided
+        stop = self.search.observe(self.numbers[job.candidate.id], report.epoch, report.mean)
+        if judged_before:
+            return self.decided[key]
+        if self.replay:
+            stop = False  # no decision on record: the candidate went on
+        if self.spec.search.scheduler != "none":
+            self.folder.record_decision(
+                {
+                    "kind": "rung",
+                    "candidate_id": job.candidate.id,
+                    "epoch": report.epoch,
+                    "mean": report.mean,
+                    "decision": "stop" if stop else "continue",
+                }
+            )
+            self.decided[key] = stop
+        return stop
+
+    def finish(self, job: Job, report: Report | None, error: str | None = None) -> None:
+        if error is not None:
+            self._write(job, [TrialResult.failed(trial, error) for trial in job.trials()])
+        elif report is None or not report.finished:
+            last = self._last.get(_key(job))
+            rung = f" at epoch {last.epoch}" if last else ""
+            self._write(job, self._stopped(job, f"stopped by {self.spec.search.scheduler}{rung}"))
+        else:
+            self._write(job, report.results)
+        self._tell_finished()
+
+    def ranked(self) -> list[Candidate]:
+        """Complete candidates, best mean first; the earlier one where means are equal."""
+        means = [(self._mean(candidate), index) for index, candidate in enumerate(self.order)]
+        complete = [(mean, index) for mean, index in means if mean is not None]
+        return [self.order[index] for _, index in sorted(complete, key=lambda p: (-self.metric.sign * p[0], p[1]))]
+
+    def _job(self, candidate: Candidate, seeds: tuple[int, ...]) -> Job:
+        return Job(
+            candidate=candidate,
+            seeds=seeds,
+            phase="search",
+            report_epochs=tuple(report_epochs(self.spec.search, self._epochs(candidate))),
+            keep=self.spec.resources.keep == "best",
+            probe=self.probe,
+        )
+
+    def _epochs(self, candidate: Candidate) -> int:
+        return int(candidate.parameters.get("epochs", self.spec.train.epochs))
+
+    def _next_candidate(self) -> Candidate | None:
+        index = len(self.order)
+        record = self.recorded[index] if index < len(self.recorded) else None
+        if record is None and self.replay:
+            return None
+        self._tell_finished()
+        origin: Origin = "given" if index < len(self.spec.search.given) else "searched"
+        candidate = self._again(record, origin) if record else self._fresh(self._given(index), origin)
+        if candidate is None:
+            return None
+        self.order.append(candidate)
+        if record is None:
+            self.folder.record_candidate(candidate, "search", index, self.numbers[candidate.id])
+        return candidate
+
+    def _again(self, record: Mapping[str, Any], origin: Origin) -> Candidate:
+        """A recorded candidate under its old study number; the numbers of repeats in between are spent again."""
+        while self.search.asked < record["number"]:
+            self.search.tell(self.search.ask()[0], None, failed=True)
+        number, parameters = self.search.ask(record["parameters"])
+        candidate = self.identifier.candidate(parameters, origin)
+        if candidate.id != record["id"]:
+            raise FolderError(
+                f"{self.folder.path}: candidate {record['id']} of this sweep is {candidate.id} now; its data, backbone "
+                "weights or precision changed since the sweep began. Restore them, or start under another name."
+            )
+        self.numbers[candidate.id] = number
+        return candidate
+
+    def _given(self, index: int) -> Parameters | None:
+        return self.spec.search.given[index] if index < len(self.spec.search.given) else None
+
+    def _fresh(self, given: Parameters | None, origin: Origin) -> Candidate | None:
+        """A candidate this search has not had, or None where the space seems to hold no more."""
+        tried = {candidate.id for candidate in self.order}
+        number, parameters = self.search.ask(given)
+        for attempt in range(10 * REPEATS_BEFORE_BLIND):
+            candidate = self.identifier.candidate(parameters, origin)
+            if candidate.id not in tried:
+                self.numbers[candidate.id] = number
+                return candidate
+            self.search.tell(number, None, failed=True)
+            blind = self.search.draw_blindly() if attempt >= REPEATS_BEFORE_BLIND else None
+            number, parameters = self.search.ask(blind)
+        return None
+
+    def _must_wait(self, index: int) -> bool:
+        learns_after = self.search.learns_after()
+        if not self._deterministic or learns_after is None or index < learns_after:
+            return False
+        needed = self.order[: max(0, index - self.lag + 1)]
+        return any(self._missing(candidate, self.spec.search.seeds, "search") for candidate in needed)
+
+    def _tell_finished(self) -> None:
+        """Tell the study of finished candidates: all of them, or in order and with the lag."""
+        for index, candidate in enumerate(self.order):
+            if index in self.told:
+                continue
+            if self._missing(candidate, self.spec.search.seeds, "search"):
+                if self._deterministic:
+                    return
+                continue
+            if self._deterministic and index > len(self.order) - self.lag:
+                return
+            mean = self._mean(candidate)
+            failed = any(result.state == "FAILED" for result in self._results(candidate))
+            self.search.tell(self.numbers[candidate.id], mean, failed=failed and mean is None)
+            self.told.add(index)
+
+    def _results(self, candidate: Candidate) -> list[TrialResult]:
+        ids = [Trial(candidate, seed, "search").id for seed in self.spec.search.seeds]
+        return [self.folder.results[i] for i in ids if i in self.folder.results]
+
+    def _mean(self, candidate: Candidate) -> float | None:
+        """Mean over the search seeds (a probe left out); None unless every one of them is complete."""
+        results = self._results(candidate)
+        if len(results) < len(self.spec.search.seeds) or any(r.score is None for r in results):
+            return None
+        scores = [r.score for r in results if r.score is not None and not r.probe]
+        return math.fsum(scores) / len(scores) if scores else None
+
+
+class ReplicatePhase(_Phase):
+    """The best and the anchors on fresh seeds: no pruning, the test score taken once."""
+
+    def __init__(
+        self, spec: SweepSpec, folder: SweepFolder, events: Events, candidates: Sequence[Candidate], *, in_turn: bool
+    ) -> None:
+        super().__init__(spec, folder, events)
+        assert spec.replicate is not None
+        self.queue = list(self._jobs(candidates, spec.replicate.seeds, in_turn))
+
+    def next_job(self) -> Job | None:
+        return self._announce(self.queue.pop(0)) if self.queue else None
+
+    def observe(self, job: Job, report: Report) -> bool:
+        self._take(job, report)
+        return False
+
+    def finish(self, job: Job, report: Report | None, error: str | None = None) -> None:
+        if error is not None:
+            done = {r.trial_id: r for r in (self._last[_key(job)].results if _key(job) in self._last else [])}
+            complete = [r for r in done.values() if r.state == "COMPLETE" and r.test_score is not None]
+            failed = [t for t in job.trials() if t.id not in {r.trial_id for r in complete}]
+            self._write(job, [*complete, *(TrialResult.failed(trial, error) for trial in failed)])
+        elif report is not None:
+            self._write(job, report.results)
+
+    def _jobs(self, candidates: Sequence[Candidate], seeds: Sequence[int], in_turn: bool) -> Iterable[Job]:
+        """One seed a job, seed by seed, so that every candidate has its first before any has its second;
+        all seeds of a candidate in one job where starting workers is dear."""
+        groups = [tuple(seeds)] if in_turn else [(seed,) for seed in seeds]
+        for group in groups:
+            for candidate in candidates:
+                missing = self._missing(candidate, group, "replicate")
+                if missing:
+                    yield Job(
+                        candidate=candidate,
+                        seeds=missing,
+                        phase="replicate",
+                        report_epochs=(int(candidate.parameters.get("epochs", self.spec.train.epochs)),),
+                        take_test=True,
+                        keep=self.spec.resources.keep in ("best", "replicate"),
+                    )
+
+
+def _key(job: Job) -> str:
+    return f"{job.phase}:{job.candidate.id}:{job.seeds}"

@@ -1,0 +1,71 @@
+"""From a sweep file to everything a run needs, without torch, Ray, Optuna or MLflow."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from plmray.data.datasets import ProteinData, load_data
+from plmray.data.fetch import SOURCES
+from plmray.errors import DataError
+from plmray.plan import DataFacts, Plan, local_gpu_count, make_plan, memoised, resolve_precision
+from plmray.spec.load import LoadedSweep
+from plmray.spec.names import family, weights_hash
+from plmray.trial import Identifier
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A checked sweep: its data, its plan, and the maker of its ids."""
+
+    sweep: LoadedSweep
+    data: ProteinData
+    identifier: Identifier
+    plan: Plan
+
+
+def prepare(sweep: LoadedSweep, data_root: Path | None, *, has_gpu: bool | None = None) -> Prepared:
+    """Load and check the data, resolve the precision, plan. Raises DataError with every fault."""
+    data = load_data(sweep.spec.task, sweep.folder, data_root)
+    identifier = make_identifier(sweep, data.hash, has_gpu)
+    return Prepared(sweep, data, identifier, make_plan(sweep.spec, data_facts(sweep, data), identifier))
+
+
+def plan_without_data(sweep: LoadedSweep, error: DataError) -> Plan:
+    """A plan from the published counts of a known data set that is not here yet; ids are provisional."""
+    name = sweep.spec.task.dataset
+    if name not in SOURCES:
+        raise error
+    source = SOURCES[name]
+    length = min(source.length, sweep.spec.task.max_length) + _marks(sweep)
+    facts = DataFacts(
+        hash="",
+        counts=source.proteins,
+        tokens={split: count * length for split, count in source.proteins.items()},
+        notes=(f"{name} is not on this machine: published counts, provisional candidate ids",),
+    )
+    return make_plan(sweep.spec, facts, make_identifier(sweep, "", None))
+
+
+def make_identifier(sweep: LoadedSweep, data_hash: str, has_gpu: bool | None) -> Identifier:
+    gpus = sweep.spec.resources.gpus_per_trial
+    gpu_here = local_gpu_count() > 0 if has_gpu is None else has_gpu
+    wants_gpu = gpu_here if gpus == "auto" else gpus > 0
+    precision = resolve_precision(sweep.spec.train, wants_gpu)
+    return Identifier(sweep.spec, data_hash, precision, memoised(lambda b: weights_hash(b, sweep.folder)))
+
+
+def data_facts(sweep: LoadedSweep, data: ProteinData) -> DataFacts:
+    marks = _marks(sweep)
+    tokens = {
+        name: int(np.sum([len(s) for s in part.sequences], dtype=np.int64)) + marks * len(part)
+        for name, part in data.splits.items()
+    }
+    return DataFacts(data.hash, data.counts(), {str(k): v for k, v in tokens.items()}, data.notes)
+
+
+def _marks(sweep: LoadedSweep) -> int:
+    """Tokens around each sequence: <cls> and <eos> for ESM2, </s> for T5."""
+    return 2 if family(sweep.spec.train.backbone, sweep.folder) == "esm2" else 1
