@@ -1,0 +1,290 @@
+"""One sweep from start to end: search, promote, replicate, report. The order of events is this file."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from plmray.data.batches import EncodedData, encode_data
+from plmray.data.datasets import ProteinData, load_data
+from plmray.errors import FolderError, SetupError
+from plmray.files import FolderLock, append_json_line, read_json_lines
+from plmray.metrics import METRICS
+from plmray.model.backbones import load_tokenizer
+from plmray.orchestrate import provenance
+from plmray.orchestrate.folder import SweepFolder
+from plmray.orchestrate.here import Here
+from plmray.orchestrate.interrupt import Interrupted
+from plmray.orchestrate.jobs import Job, Report
+from plmray.orchestrate.phases import Events, ReplicatePhase, SearchPhase
+from plmray.orchestrate.prepare import data_facts, make_identifier
+from plmray.orchestrate.progress import Costs, Progress, TimedSource
+from plmray.orchestrate.ray_job import inside_ray_job, require_lasting, require_lasting_store
+from plmray.orchestrate.sync import record_store, sweep_params
+from plmray.orchestrate.tracking import Mirror, Tracker, log_outcome, tracking_uri
+from plmray.orchestrate.worker import Bench, Worker
+from plmray.plan import Plan, choose_engine, make_plan
+from plmray.report.verdict import candidate_summaries, judge
+from plmray.report.write import headline, write_report
+from plmray.results import TrialResult, write_table
+from plmray.spec.checks import flat
+from plmray.spec.load import LoadedSweep
+from plmray.trial import Candidate, Identifier
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class RunOptions:
+    storage_path: Path = Path("plmray_runs")
+    data_root: Path | None = None
+    address: str | None = None
+    local: bool = False
+    resume: bool = False
+    replay: bool = False
+    replay_from: Path | None = None
+    max_concurrent: int | None = None
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a sweep ended. ``exit_code``: 0 complete, 1 some trials failed, 130 interrupted."""
+
+    folder: Path
+    headline: str
+    num_failed: int
+    interrupted: bool
+    costs: dict[str, float]
+    tracking_uri: str
+    tracking_complete: bool
+
+    @property
+    def exit_code(self) -> int:
+        return 130 if self.interrupted else 1 if self.num_failed else 0
+
+
+def run_sweep(sweep: LoadedSweep, options: RunOptions, echo: Callable[[str], None]) -> Outcome:
+    """Run a sweep to its end or its interruption. Raises PlmrayError before any worker starts."""
+    check_paths(sweep, options)
+    data = load_data(sweep.spec.task, sweep.folder, options.data_root)
+    path = storage_folder(options.storage_path) / sweep.spec.name
+    with FolderLock(path) as lock:
+        folder = SweepFolder(path, lock)
+        copy_records(folder, options.replay_from)
+        folder.start(sweep.spec, resume=options.resume or options.replay, base=sweep.folder)
+        if options.resume:
+            folder.forget_failed()
+        return Driver(sweep, options, folder, data, echo).run()
+
+
+def check_paths(sweep: LoadedSweep, options: RunOptions) -> None:
+    """Refuse what a Ray job would lose, and stores this version cannot write."""
+    storage = str(options.storage_path)
+    if "://" in storage or storage.startswith(("s3:/", "gs:/", "hdfs:/")):
+        raise SetupError(f"--storage-path {storage}: expected a folder (a shared one on a cluster), not an object store")
+    require_lasting("--storage-path", storage, "Give an absolute path on storage that every node shares.")
+    if options.data_root is not None:
+        require_lasting("--data-root", options.data_root, "Give an absolute path.")
+    require_lasting_store(sweep.spec.tracking.uri)
+
+
+def storage_folder(path: Path) -> Path:
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        probe = path / ".plmray-write-test"
+        probe.write_text("")
+        probe.unlink()
+    except OSError as error:
+        raise SetupError(f"--storage-path {path} cannot be written ({error.strerror}); choose another folder") from error
+    return path.resolve()
+
+
+def copy_records(folder: SweepFolder, source: Path | None) -> None:
+    """Take candidates and decisions of another sweep folder over, for an exact replay elsewhere."""
+    if source is None:
+        return
+    if folder.candidates:
+        raise FolderError(f"{folder.path} has candidates of its own; replay into a new --storage-path")
+    if not (source / "candidates.jsonl").exists():
+        raise FolderError(f"{source} holds no candidates.jsonl to replay; expected a sweep folder")
+    for name, target in (("candidates.jsonl", folder.candidates), ("decisions.jsonl", folder.decisions)):
+        for record in read_json_lines(source / name):
+            append_json_line(folder.path / name, record)
+            target.append(record)
+
+
+class Driver:
+    """The parts of one run, wired once and used in order by ``run``."""
+
+    def __init__(
+        self,
+        sweep: LoadedSweep,
+        options: RunOptions,
+        folder: SweepFolder,
+        data: ProteinData,
+        echo: Callable[[str], None],
+    ) -> None:
+        self.sweep, self.spec, self.options, self.folder, self.data = sweep, sweep.spec, options, folder, data
+        self.echo = echo
+        self.metric = METRICS[self.spec.objective.metric]
+        self.engine, _ = choose_engine(self.spec)
+        self.in_turn = self.engine == "deepspeed"
+        self.costs = Costs()
+        self.replay = options.replay or options.replay_from is not None
+
+    def run(self) -> Outcome:
+        place, has_gpu, close_place = self._open_place()
+        try:
+            identifier = make_identifier(self.sweep, self.data.hash, has_gpu)
+            plan = make_plan(self.spec, data_facts(self.sweep, self.data), identifier)
+            bench = self._bench(plan.precision)
+            tracker = self._start_tracking(plan)
+            events = self._events(plan, tracker)
+            place = place(bench)
+            interrupted = False
+            try:
+                self._run_phases(place, plan, identifier, events)
+            except (Interrupted, KeyboardInterrupt):
+                interrupted = True
+            return self._conclude(tracker, interrupted)
+        finally:
+            close_place()
+
+    def _run_phases(self, place: Any, plan: Plan, identifier: Identifier, events: Events) -> None:
+        search = SearchPhase(
+            self.spec,
+            self.folder,
+            identifier,
+            events,
+            lag=place.concurrency,
+            in_turn=self.in_turn,
+            replay=self.replay,
+        )
+        self.costs.slots = place.concurrency
+        place.run(TimedSource(search, self.costs))
+        if self.spec.replicate is None:
+            return
+        chosen = self._promote(search, plan, identifier)
+        if not chosen:
+            self.echo("nothing to replicate: no candidate completed the search")
+            return
+        replicate = ReplicatePhase(self.spec, self.folder, events, chosen, in_turn=self.in_turn)
+        place.run(TimedSource(replicate, self.costs))
+
+    def _promote(self, search: SearchPhase, plan: Plan, identifier: Identifier) -> list[Candidate]:
+        """The best and the anchors. The choice is recorded before it acts, and a recorded one stands."""
+        assert self.spec.replicate is not None
+        recorded = next((d for d in self.folder.decisions if d["kind"] == "promotion"), None)
+        if recorded is not None:
+            top = [identifier.known[candidate_id] for candidate_id in recorded["top"]]
+        else:
+            top = search.ranked()[: self.spec.replicate.top]
+            self.folder.record_decision({"kind": "promotion", "top": [candidate.id for candidate in top]})
+        chosen = {candidate.id: identifier.known[candidate.id] for candidate in [*top, *plan.anchors]}
+        known = {record["id"] for record in self.folder.candidates if record["phase"] == "replicate"}
+        for index, candidate in enumerate(chosen.values()):
+            if candidate.id not in known:
+                self.folder.record_candidate(candidate, "replicate", index)
+        return list(chosen.values())
+
+    def _open_place(self) -> tuple[Callable[[Bench], Any], bool, Callable[[], None]]:
+        if self.options.local:
+            import torch
+
+            if self.spec.resources.workers > 1:
+                raise SetupError(f"--local is one process, the sweep asks for {self.spec.resources.workers} workers")
+            return (lambda bench: LocalPlace(Worker(bench))), torch.cuda.is_available(), lambda: None
+        from plmray.orchestrate.on_ray import RayCluster
+
+        cluster = RayCluster(self.spec, self.options.address, self.options.max_concurrent, self.costs, self.echo)
+        return cluster.place, cluster.has_gpu, cluster.close
+
+    def _bench(self, precision: str) -> Bench:
+        return Bench(
+            spec=self.spec,
+            data=encode(self.sweep, self.data),
+            precision=precision,
+            engine=self.engine,
+            base=self.sweep.folder,
+            folder=self.folder.path,
+            facts={**provenance.software(), "commit": provenance.commit(self.sweep.folder)},
+        )
+
+    def _start_tracking(self, plan: Plan) -> Tracker:
+        mirror = open_mirror(self.sweep, self.folder)
+        tracker = Tracker(mirror)
+        record_store(self.folder.path, mirror.uri)
+        tags = {"plmray.folder": str(self.folder.path), "plmray.precision": plan.precision}
+        tags |= {f"plmray.version.{name}": str(version) for name, version in provenance.software().items()}
+        source = self.spec.task.dataset or self.spec.task.files
+        data = {"name": self.data.name, "hash": self.data.hash, "source": source, "profile": self.data.counts()}
+        tracker.put(lambda: mirror.start_sweep(sweep_params(self.spec), tags, data))
+        return tracker
+
+    def _events(self, plan: Plan, tracker: Tracker) -> Events:
+        progress = Progress(plan, self.metric, self.echo, len(self.folder.results))
+        mirror = tracker.mirror
+
+        def started(candidate: Candidate, job: Job) -> None:
+            tracker.put(lambda: mirror.start_candidate(candidate))
+
+        def reported(job: Job, report: Report) -> None:
+            for result in report.results:
+                evaluations = report.curves.get(result.trial_id, [])
+                tracker.put(lambda r=result, e=evaluations: mirror.log_curve(r, e))  # type: ignore[misc]
+
+        def finished(result: TrialResult) -> None:
+            tracker.put(lambda: mirror.finish_trial(result))
+
+        return Events(
+            started=[started],
+            reported=[reported, progress.reported],
+            finished=[finished, progress.finished, self.costs.trial],
+        )
+
+    def _conclude(self, tracker: Tracker, interrupted: bool) -> Outcome:
+        results = list(self.folder.results.values())
+        write_table(self.folder.path, results)
+        verdict = judge(results, self.spec.objective.metric)
+        costs = self.costs.summary()
+        write_report(self.folder.path, verdict, self.spec.name, costs)
+        failed = sum(result.state == "FAILED" for result in results)
+        status = "interrupted" if interrupted else "failures" if failed else "complete"
+        mirror = tracker.mirror
+        tracker.put(lambda: mirror.finish_candidates(candidate_summaries(results)))
+        tracker.put(lambda: log_outcome(mirror, verdict, self.folder.path, costs, status))
+        complete = tracker.close()
+        if not complete:
+            self.echo(f"MLflow has not everything yet; once it is reachable run: plmray sync {self.folder.path}")
+        return Outcome(
+            self.folder.path, headline(verdict), failed, interrupted, costs, tracker.mirror.uri, complete
+        )
+
+
+class LocalPlace(Here):
+    """This process as a place with one slot."""
+
+    concurrency = 1
+
+
+def encode(sweep: LoadedSweep, data: ProteinData) -> EncodedData:
+    tokenizer = load_tokenizer(sweep.spec.train.backbone, sweep.folder)
+    return encode_data(
+        data, tokenizer.encode, pad_id=tokenizer.pad_id, front=len(tokenizer.front), back=len(tokenizer.back)
+    )
+
+
+def open_mirror(sweep: LoadedSweep, folder: SweepFolder) -> Mirror:
+    """The mirror of a sweep folder. Inside a Ray job the default store lies beside the results, which last."""
+    default = folder.path.parent if inside_ray_job() else Path.cwd()
+    return Mirror(
+        uri=tracking_uri(sweep.spec.tracking.uri, default),
+        experiment=sweep.spec.tracking.experiment,
+        sweep_id=folder.sweep_id,
+        sweep_name=sweep.spec.name,
+        metric=sweep.spec.objective.metric,
+        folder=folder.path,
+    )

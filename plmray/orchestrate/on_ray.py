@@ -1,0 +1,217 @@
+"""Running jobs on Ray: Tune decides when, a source of jobs decides what, a scheduler hook decides how long.
+
+Tune's searcher, scheduler and callback are thin doors to one JobSource that lives in the driver, so that
+Optuna, pruning and results see the same events on Ray as in one process.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import os
+import shutil
+import signal
+import tempfile
+import threading
+import uuid
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from plmray.errors import SetupError
+from plmray.orchestrate.interrupt import Interrupted
+from plmray.orchestrate.jobs import Job, JobSource
+from plmray.orchestrate.progress import Costs
+from plmray.orchestrate.ray_job import inside_ray_job
+from plmray.orchestrate.worker import Bench
+from plmray.plan import choose_engine
+from plmray.spec.sweep import SweepSpec
+
+OBJECT_STORE_BYTES = 512 * 2**20
+
+# Before ray is imported: quiet, quick, and no niceness that lets any other job starve a worker.
+DRIVER_ENVIRONMENT = {
+    "RAY_worker_niceness": "0",
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_AIR_NEW_OUTPUT": "0",
+    "RAY_CHDIR_TO_TRIAL_DIR": "0",
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+    "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
+    "TUNE_DISABLE_STRICT_METRIC_CHECKING": "1",
+    "TUNE_GLOBAL_CHECKPOINT_S": "86400",  # the sweep folder is the truth; Tune's own state is never read
+    "TUNE_PRINT_ALL_TRIAL_ERRORS": "0",
+}
+WORKER_ENVIRONMENT = {
+    "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.2",  # also how often reports of a worker group are fetched
+    "RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "0",
+    "RAY_TRAIN_METRICS_ENABLED": "0",
+    "MALLOC_ARENA_MAX": "1",  # or a reused process grows with every trial
+    "TOKENIZERS_PARALLELISM": "false",
+}
+
+
+class RayCluster:
+    """A Ray cluster to run a sweep on: joined by address, or private to this driver and gone with it."""
+
+    def __init__(
+        self,
+        spec: SweepSpec,
+        address: str | None,
+        max_concurrent: int | None,
+        costs: Costs,
+        echo: Callable[[str], None],
+    ) -> None:
+        self.spec, self.costs, self.echo = spec, costs, echo
+        self.max_concurrent = max_concurrent
+        self._temporary: Path | None = None
+        self._connect(address or os.environ.get("RAY_ADDRESS") or ("auto" if inside_ray_job() else None))
+        try:
+            self.shape = _shape(spec, self.resources, max_concurrent)
+        except SetupError:
+            self.close()
+            raise
+
+    @property
+    def has_gpu(self) -> bool:
+        return self.resources.get("GPU", 0) > 0
+
+    def place(self, bench: Bench) -> RayPlace:
+        return RayPlace(self, bench)
+
+    def close(self) -> None:
+        import ray
+
+        ray.shutdown()
+        if self._temporary is not None:
+            shutil.rmtree(self._temporary, ignore_errors=True)
+
+    def _connect(self, address: str | None) -> None:
+        if address is not None and address.startswith("ray://"):
+            raise SetupError(
+                f"--address {address} is a Ray Client address, which would move the driver away from its sweep folder. "
+                "Run on the cluster: ray job submit --working-dir . -- plmray run …"
+            )
+        os.environ.update({key: value for key, value in DRIVER_ENVIRONMENT.items() if key not in os.environ})
+        os.environ.update({key: value for key, value in WORKER_ENVIRONMENT.items() if key not in os.environ})
+        import ray
+
+        options: dict[str, Any] = {
+            "log_to_driver": False,
+            "logging_level": "ERROR",
+            "runtime_env": {"env_vars": dict(WORKER_ENVIRONMENT)},
+        }
+        if address is None:
+            options |= self._private_options()
+        try:
+            context = ray.init(address=address or "local", **options)
+        except (ConnectionError, RuntimeError, ValueError) as error:
+            first_line = (str(error).splitlines() or [type(error).__name__])[0]
+            raise SetupError(
+                f"Ray at {address or 'this machine'} cannot be used ({first_line}). Check the address and that the "
+                "cluster is up; clusters ask for a token by default (RAY_AUTH_MODE=token); plmray doctor looks closer."
+            ) from error
+        # Ray Train's clean-up of placement groups looks the cluster up by itself: it must find this one.
+        os.environ["RAY_ADDRESS"] = context.address_info["gcs_address"]
+        logging.getLogger("ray.tune").setLevel(logging.CRITICAL)
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
+        self.resources: dict[str, float] = ray.cluster_resources()
+
+    def _private_options(self) -> dict[str, Any]:
+        # A short path: Ray's socket names must fit in about 107 characters.
+        self._temporary = Path(tempfile.mkdtemp(prefix="plmray", dir="/tmp"))
+        needs_group = choose_engine(self.spec)[0] == "deepspeed"
+        return {
+            "num_cpus": len(os.sched_getaffinity(0)),
+            "object_store_memory": OBJECT_STORE_BYTES,
+            "_temp_dir": str(self._temporary),
+            # Without it every stopped worker group would leak its placement group.
+            "include_dashboard": needs_group,
+            "dashboard_host": "127.0.0.1",
+        }
+
+
+class _Shape:
+    """What one job takes of the cluster, and how many fit at a time."""
+
+    def __init__(self, workers: int, per_worker: dict[str, float], slots: int) -> None:
+        self.workers, self.per_worker, self.slots = workers, per_worker, slots
+
+
+def _shape(spec: SweepSpec, resources: dict[str, float], max_concurrent: int | None) -> _Shape:
+    """Jobs that fit at a time. Raises SetupError where not even one does: Ray would wait for ever."""
+    wanted = spec.resources
+    gpus_here = resources.get("GPU", 0.0)
+    gpus = (1.0 if gpus_here else 0.0) if wanted.gpus_per_trial == "auto" else float(wanted.gpus_per_trial)
+    per_worker = {"CPU": float(wanted.cpus_per_worker)}
+    if gpus:
+        per_worker["GPU"] = gpus / wanted.workers if wanted.gpus_per_trial != "auto" else 1.0
+    fits = min(
+        math.floor(resources.get(kind, 0.0) / (amount * wanted.workers) + 1e-9) for kind, amount in per_worker.items()
+    )
+    if fits < 1:
+        needed = ", ".join(f"{amount * wanted.workers:g} {kind}" for kind, amount in per_worker.items())
+        there = ", ".join(f"{resources.get(kind, 0):g} {kind}" for kind in per_worker)
+        raise SetupError(
+            f"one trial needs {needed}, the cluster has {there}. Lower resources.workers, cpus_per_worker or "
+            "gpus_per_trial, or join a larger cluster with --address."
+        )
+    limits = [fits, max_concurrent or fits]
+    if wanted.max_concurrent != "auto":
+        limits.append(wanted.max_concurrent)
+    return _Shape(wanted.workers, per_worker, min(limits))
+
+
+class RayPlace:
+    """A place with as many slots as jobs fit on the cluster."""
+
+    def __init__(self, cluster: RayCluster, bench: Bench) -> None:
+        import ray
+
+        self.cluster, self.bench = cluster, bench
+        self.concurrency = cluster.shape.slots
+        self._bench_ref = ray.put(bench)
+
+    def run(self, source: JobSource) -> None:
+        """Run all jobs of a source. Raises Interrupted when the user stopped it."""
+        from plmray.orchestrate.tune_doors import Bridge, fit
+
+        bridge = Bridge(source, self._config, self.cluster.costs, self.concurrency)
+        assert self.bench.folder is not None
+        store = self.bench.folder / ".tune" / uuid.uuid4().hex[:8]
+        try:
+            fit(bridge, self._trainable(), str(store), self.bench.spec.resources.retries, self._reuse)
+        finally:
+            shutil.rmtree(store.parent, ignore_errors=True)
+        if bridge.failure is not None:
+            raise bridge.failure
+        if bridge.live or not bridge.exhausted:
+            raise Interrupted
+
+    @property
+    def _reuse(self) -> bool:
+        return self.bench.engine != "deepspeed"
+
+    def _trainable(self) -> Any:
+        from ray import tune
+
+        from plmray.orchestrate.ray_worker import CandidateTrainable, run_on_group
+
+        if self._reuse:
+            return tune.with_resources(CandidateTrainable, self.cluster.shape.per_worker)
+        # The Tune process of a worker group only waits: it takes no CPU that a worker needs.
+        return tune.with_resources(run_on_group, {"node:__internal_head__": 0.001})
+
+    def _config(self, job: Job) -> dict[str, Any]:
+        config: dict[str, Any] = {"job": job.to_dict(), "bench": {"ref": self._bench_ref}}
+        if not self._reuse:
+            shape = self.cluster.shape
+            assert self.bench.folder is not None
+            config |= {
+                "workers": shape.workers,
+                "resources": shape.per_worker,
+                "store": str(self.bench.folder / ".tune" / "train"),
+            }
+        return config
+
+

@@ -1,0 +1,66 @@
+"""One trial, in this process, without Ray or MLflow: for debugging, and for machines that have torch alone."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from plmray.data.batches import encode_data
+from plmray.data.datasets import load_data
+from plmray.errors import SetupError
+from plmray.model.backbones import load_tokenizer
+from plmray.orchestrate import provenance
+from plmray.orchestrate.here import short_trace
+from plmray.orchestrate.jobs import Job, Report
+from plmray.orchestrate.prepare import make_identifier
+from plmray.orchestrate.worker import Bench, Worker
+from plmray.plan import choose_engine
+from plmray.results import TrialResult
+from plmray.spec.load import LoadedSweep
+
+
+def run_trial(
+    sweep: LoadedSweep,
+    parameters: Mapping[str, Any],
+    seed: int,
+    data_root: Path | None,
+    *,
+    take_test: bool = False,
+    echo: Callable[[str], None] = lambda text: None,
+) -> TrialResult:
+    """Train one candidate with one seed here, to the same numbers a sweep gives it."""
+    import torch
+
+    if sweep.spec.resources.workers > 1:
+        raise SetupError(f"plmray trial is one process, the sweep asks for {sweep.spec.resources.workers} workers")
+    data = load_data(sweep.spec.task, sweep.folder, data_root)
+    tokenizer = load_tokenizer(sweep.spec.train.backbone, sweep.folder)
+    encoded = encode_data(
+        data, tokenizer.encode, pad_id=tokenizer.pad_id, front=len(tokenizer.front), back=len(tokenizer.back)
+    )
+    identifier = make_identifier(sweep, data.hash, torch.cuda.is_available())
+    candidate = identifier.candidate(parameters, "given")
+    epochs = int(parameters.get("epochs", sweep.spec.train.epochs))
+    job = Job(candidate, (seed,), "replicate", tuple(range(1, epochs + 1)), take_test=take_test)
+    engine, _ = choose_engine(sweep.spec)
+    bench = Bench(
+        sweep.spec, encoded, identifier.precision, engine, sweep.folder, None, facts={**provenance.software()}
+    )
+    return _finished(bench, job, sweep.spec.objective.metric, echo)
+
+
+def _finished(bench: Bench, job: Job, metric: str, echo: Callable[[str], None]) -> TrialResult:
+    report: Report | None = None
+    try:
+        for report in Worker(bench).reports(job):
+            for evaluation in next(iter(report.curves.values()), []):
+                echo(
+                    f"epoch {evaluation['epoch']:.2f}: train loss {evaluation['train_loss']:.4f}, validation loss "
+                    f"{evaluation['validation_loss']:.4f}, {metric} {evaluation['score']:.4f}"
+                )
+    except Exception as error:
+        return TrialResult.failed(job.trials()[0], short_trace(error), engine=bench.engine)
+    assert report is not None
+    echo(f"trainable parameters: {report.results[0].provenance.get('trainable_parameters'):,}")
+    return report.results[0]

@@ -1,0 +1,116 @@
+"""What a person sees while a sweep runs, and where its time went."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from plmray.metrics import Metric
+from plmray.orchestrate.jobs import Job, JobSource, Report, Wait
+from plmray.plan import Plan
+from plmray.results import TrialResult
+
+
+class Progress:
+    """One line when a candidate ends: how far, how good, the best so far with its seed spread, time left."""
+
+    def __init__(self, plan: Plan, metric: Metric, echo: Callable[[str], None], already_done: int) -> None:
+        self.plan, self.metric, self.echo = plan, metric, echo
+        self.done = self.before = already_done
+        self.scores: dict[str, list[float]] = {}
+        self.started = time.monotonic()
+
+    def reported(self, job: Job, report: Report) -> None:
+        if not report.finished and report.mean is not None:
+            self.echo(f"  {job.candidate.id} epoch {report.epoch}: {self.metric.name} {report.mean:.4f}")
+
+    def finished(self, result: TrialResult) -> None:
+        self.done += 1
+        if result.score is not None:
+            self.scores.setdefault(f"{result.phase} {result.candidate_id}", []).append(result.score)
+        what = f"{self.metric.name} {result.score:.4f}" if result.score is not None else self._reason(result)
+        self.echo(f"[{self.done}/{self.plan.trials}] {result.phase} {result.trial_id} {what}{self._best()}{self._left()}")
+
+    def _reason(self, result: TrialResult) -> str:
+        first_line = (result.error or "").splitlines()[0] if result.error else ""
+        return f"{result.state} {first_line}"[:160]
+
+    def _best(self) -> str:
+        if not self.scores:
+            return ""
+        key = max(self.scores, key=lambda k: self.metric.sign * float(np.mean(self.scores[k])))
+        own = self.scores[key]
+        spread = f" ± {np.std(own, ddof=1):.4f} seed SD" if len(own) > 1 else ""
+        return f" | best {key.split()[1]} {np.mean(own):.4f}{spread} ({len(own)} seeds)"
+
+    def _left(self) -> str:
+        now = self.done - self.before
+        remaining = self.plan.trials - self.done
+        if now < 2 or remaining <= 0:
+            return ""
+        minutes = (time.monotonic() - self.started) / now * remaining / 60
+        return f" | about {minutes:.1f} min left"
+
+
+@dataclass
+class Costs:
+    """Seconds of a sweep by what they were spent on."""
+
+    started: float = field(default_factory=time.monotonic)
+    driver_s: float = 0.0
+    worker_starts_s: list[float] = field(default_factory=list)
+    training_s: float = 0.0
+    trials: int = 0
+    tokens: int = 0
+    slots: int = 1
+
+    @contextmanager
+    def driver(self) -> Iterator[None]:
+        begun = time.perf_counter()
+        try:
+            yield
+        finally:
+            self.driver_s += time.perf_counter() - begun
+
+    def trial(self, result: TrialResult) -> None:
+        self.trials += 1
+        self.training_s += result.seconds
+        self.tokens += result.tokens
+
+    def summary(self) -> dict[str, float]:
+        """Driver seconds are those on the path between two jobs; the training share is of wall time × slots."""
+        wall = time.monotonic() - self.started
+        starts = self.worker_starts_s
+        return {
+            "wall_s": wall,
+            "trials": float(self.trials),
+            "trials_per_hour": 3600 * self.trials / wall if wall else 0.0,
+            "driver_s_per_trial": self.driver_s / max(1, self.trials),
+            "worker_starts": float(len(starts)),
+            "worker_start_s_mean": sum(starts) / len(starts) if starts else 0.0,
+            "training_share_of_wall": self.training_s / (wall * self.slots) if wall else 0.0,
+            "train_tokens": float(self.tokens),
+        }
+
+
+class TimedSource:
+    """A JobSource whose time in the driver is counted."""
+
+    def __init__(self, source: JobSource, costs: Costs) -> None:
+        self.source, self.costs = source, costs
+
+    def next_job(self) -> Job | Wait | None:
+        with self.costs.driver():
+            return self.source.next_job()
+
+    def observe(self, job: Job, report: Report) -> bool:
+        with self.costs.driver():
+            return self.source.observe(job, report)
+
+    def finish(self, job: Job, report: Report | None, error: str | None = None) -> None:
+        with self.costs.driver():
+            self.source.finish(job, report, error)

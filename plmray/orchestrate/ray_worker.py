@@ -1,0 +1,117 @@
+"""What runs inside Ray's processes: a candidate in a reused Tune process, or on a Ray Train worker group."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from ray import tune
+
+from plmray.orchestrate.jobs import Job, Report
+
+GROUP_TIMEOUT_S = 300
+
+
+def packed_report(report: Report, worker_start_s: float | None) -> dict[str, Any]:
+    """A Tune result. JSON in one field, because Tune flattens nested results on their way to a scheduler."""
+    return {
+        "report": json.dumps(report.to_dict()),
+        "epoch": report.epoch,
+        "worker_start_s": worker_start_s,
+        "done": report.finished,
+    }
+
+
+def unpacked_report(result: dict[str, Any]) -> Report | None:
+    text = result.get("report")
+    return Report.from_dict(json.loads(text)) if text else None
+
+
+class CandidateTrainable(tune.Trainable):  # type: ignore[misc]
+    """One candidate with its seeds, a report a step, in a process that later candidates use again.
+
+    A class and not a function: it has no second thread that could outlive a stop.
+    """
+
+    def setup(self, config: dict[str, Any]) -> None:
+        self._started = seconds_since_process_start()
+        self.reset_config(config)
+
+    def reset_config(self, config: dict[str, Any]) -> bool:
+        import ray
+
+        from plmray.orchestrate.worker import Worker
+
+        job = Job.from_dict(config["job"])
+        self._reports: Iterator[Report] = Worker(ray.get(config["bench"]["ref"])).reports(job)
+        return True
+
+    def step(self) -> dict[str, Any]:
+        """Train to the next report inside Ray Train, in this very process."""
+        from ray.train import ScalingConfig
+        from ray.train.torch import TorchTrainer
+
+        trainer = TorchTrainer(
+            _next_report, train_loop_config={"reports": self._reports}, scaling_config=ScalingConfig(num_workers=0)
+        )
+        report = trainer.fit().return_value
+        started, self._started = self._started, None
+        return packed_report(report, started)
+
+    def cleanup(self) -> None:
+        self._reports = iter(())
+
+
+def _next_report(config: dict[str, Any]) -> Report:
+    report: Report = next(config["reports"])
+    return report
+
+
+def run_on_group(config: dict[str, Any]) -> None:
+    """A Tune function: one Ray Train worker group for all seeds of a candidate."""
+    from ray.train import FailureConfig, RunConfig, ScalingConfig
+    from ray.train.torch import TorchConfig, TorchTrainer
+    from ray.tune.integration.ray_train import TuneReportCallback
+
+    # A new name each attempt: Train would resume a known one, and our trials start over instead.
+    name = f"{tune.get_context().get_trial_id()}-{time.time_ns()}"
+    trainer = TorchTrainer(
+        group_loop,
+        train_loop_config={**config, "asked_at": time.time()},
+        scaling_config=ScalingConfig(
+            num_workers=config["workers"], resources_per_worker=config["resources"], use_gpu="GPU" in config["resources"]
+        ),
+        torch_config=TorchConfig(backend="nccl" if "GPU" in config["resources"] else "gloo", timeout_s=GROUP_TIMEOUT_S),
+        run_config=RunConfig(
+            name=name,
+            storage_path=config["store"],
+            callbacks=[TuneReportCallback()],
+            failure_config=FailureConfig(max_failures=0),  # Tune does the retries
+        ),
+    )
+    trainer.fit()
+
+
+def group_loop(config: dict[str, Any]) -> None:
+    """On every worker of the group: the same reports in step; Ray forwards those of rank 0."""
+    import ray
+    import ray.train
+
+    from plmray.orchestrate.worker import Worker
+
+    is_chief = ray.train.get_context().get_world_rank() == 0
+    started: float | None = time.time() - config["asked_at"]
+    for report in Worker(ray.get(config["bench"]["ref"]), is_chief).reports(Job.from_dict(config["job"])):
+        ray.train.report(packed_report(report, started))
+        started = None
+
+
+def seconds_since_process_start() -> float:
+    """Seconds since this process was launched: interpreter, Ray and torch imports included."""
+    ticks = int(Path("/proc/self/stat").read_text().rpartition(")")[2].split()[19])
+    boot_s = float(Path("/proc/uptime").read_text().split()[0])
+    return boot_s - ticks / os.sysconf("SC_CLK_TCK")

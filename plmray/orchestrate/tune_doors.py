@@ -1,0 +1,174 @@
+"""Tune's searcher, scheduler and callback as doors to one JobSource in the driver's process."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import ray.cloudpickle
+from ray import tune
+from ray.tune import Callback
+from ray.tune.error import TuneError
+from ray.tune.schedulers import FIFOScheduler
+from ray.tune.search import Searcher
+
+from plmray.orchestrate.here import short_trace
+from plmray.orchestrate.jobs import Job, JobSource, Report
+from plmray.orchestrate.progress import Costs
+from plmray.orchestrate.ray_worker import unpacked_report
+
+IDLE_WAIT_S = 0.2
+
+
+class Bridge:
+    """The state the three doors share: which Tune trial computes which job, and its last report."""
+
+    def __init__(
+        self, source: JobSource, config: Callable[[Job], dict[str, Any]], costs: Costs, concurrency: int
+    ) -> None:
+        self.source, self.config, self.costs, self.concurrency = source, config, costs, concurrency
+        self.live: dict[str, Job] = {}
+        self.last: dict[str, Report] = {}
+        self.exhausted = False
+        self.failure: Exception | None = None
+
+    def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
+        if len(self.live) >= self.concurrency:
+            return None
+        job = self._guarded(self.source.next_job)
+        if isinstance(job, Job):
+            self.live[trial_id] = job
+            return self.config(job)
+        if job == "wait":
+            if not self.live:
+                time.sleep(IDLE_WAIT_S)
+            return None
+        self.exhausted = self.failure is None
+        return str(Searcher.FINISHED)
+
+    def observe(self, trial_id: str, result: dict[str, Any]) -> bool:
+        report = unpacked_report(result)
+        if report is None or trial_id not in self.live:
+            return False
+        if result.get("worker_start_s") is not None:
+            self.costs.worker_starts_s.append(float(result["worker_start_s"]))
+        self.last[trial_id] = report
+        return bool(self._guarded(lambda: self.source.observe(self.live[trial_id], report)))
+
+    def complete(self, trial_id: str) -> None:
+        job, report = self.live.pop(trial_id, None), self.last.pop(trial_id, None)
+        if job is not None:
+            self._guarded(lambda: self.source.finish(job, report))
+
+    def fail(self, trial_id: str, error: str) -> None:
+        job, _ = self.live.pop(trial_id, None), self.last.pop(trial_id, None)
+        if job is not None:
+            self._guarded(lambda: self.source.finish(job, None, error))
+
+    def _guarded(self, action: Callable[[], Any]) -> Any:
+        """An error of ours ends the sweep as itself, not as Tune's report of a broken callback."""
+        try:
+            return action()
+        except Exception as error:
+            self.failure = self.failure or error
+            raise
+
+
+class _NotSaved:
+    """Tune pickles its parts at the start; ours are rebuilt from the sweep folder and never loaded."""
+
+    def __reduce__(self) -> tuple[Any, tuple[Any, ...]]:
+        return (object, ())
+
+
+class JobSearcher(_NotSaved, Searcher):  # type: ignore[misc]
+    def __init__(self, bridge: Bridge) -> None:
+        super().__init__()
+        self.bridge = bridge
+
+    def set_max_concurrency(self, max_concurrent: int) -> bool:
+        return True  # the bridge keeps the limit
+
+    def suggest(self, trial_id: str) -> Any:
+        return self.bridge.suggest(trial_id)
+
+    def on_trial_complete(self, trial_id: str, result: Any = None, error: bool = False) -> None:
+        pass  # the callback below knows more
+
+    def save_to_dir(self, checkpoint_dir: str, session_str: str = "default") -> None:
+        pass
+
+
+class JobScheduler(_NotSaved, FIFOScheduler):  # type: ignore[misc]
+    """Stops a trial when the source says so."""
+
+    def __init__(self, bridge: Bridge) -> None:
+        super().__init__()
+        self.bridge = bridge
+
+    def on_trial_result(self, controller: Any, trial: Any, result: dict[str, Any]) -> str:
+        return str(self.STOP if self.bridge.observe(trial.trial_id, result) else self.CONTINUE)
+
+
+class JobCallback(_NotSaved, Callback):  # type: ignore[misc]
+    """The end of trials. A last report never passes the scheduler, so it is observed here."""
+
+    def __init__(self, bridge: Bridge) -> None:
+        self.bridge = bridge
+
+    def on_trial_result(self, iteration: int, trials: Any, trial: Any, result: dict[str, Any], **info: Any) -> None:
+        report = unpacked_report(result)
+        if report is not None and report.finished:
+            self.bridge.observe(trial.trial_id, result)
+
+    def on_trial_complete(self, iteration: int, trials: Any, trial: Any, **info: Any) -> None:
+        self.bridge.complete(trial.trial_id)
+
+    def on_trial_error(self, iteration: int, trials: Any, trial: Any, **info: Any) -> None:
+        self.bridge.fail(trial.trial_id, error_text(trial))
+
+
+def error_text(trial: Any) -> str:
+    """What went wrong in a worker, in its own words."""
+    file = trial.pickled_error_file
+    if not file or not Path(file).exists():
+        return "the worker died without a word; look into Ray's logs, and at the machine's memory"
+    with Path(file).open("rb") as stream:
+        error = ray.cloudpickle.load(stream)
+    cause = getattr(error, "cause", None) or error
+    failures = getattr(cause, "worker_failures", None)
+    if failures:
+        rank, first = next(iter(failures.items()))
+        return f"rank {rank}: {short_trace(first)}"
+    return short_trace(cause)
+
+
+def fit(bridge: Bridge, trainable: Any, store: str, retries: int, reuse: bool) -> None:
+    """Run Tune until the source has no more jobs, or the user interrupts."""
+    tuner = tune.Tuner(
+        trainable,
+        tune_config=tune.TuneConfig(
+            search_alg=JobSearcher(bridge),
+            scheduler=JobScheduler(bridge),
+            num_samples=-1,
+            reuse_actors=reuse,
+            max_concurrent_trials=bridge.concurrency,
+            trial_name_creator=lambda trial: trial.trial_id,
+            trial_dirname_creator=lambda trial: trial.trial_id,
+        ),
+        run_config=tune.RunConfig(
+            name="jobs",
+            storage_path=store,
+            verbose=0,
+            callbacks=[JobCallback(bridge)],
+            checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False) if reuse else tune.CheckpointConfig(),
+            failure_config=tune.FailureConfig(max_failures=retries),
+        ),
+    )
+    try:
+        tuner.fit()
+    except TuneError:
+        if bridge.failure is None:
+            raise

@@ -1,0 +1,1 @@
+"""From a sweep folder to a verdict people can read."""
