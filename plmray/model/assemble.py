@@ -23,12 +23,15 @@ class ProteinModel(nn.Module):
         self.classifier = head
         self.pooling = pooling
         self.dropout_source = source
+        self.autocast_dtype: torch.dtype | None = None
 
     def forward(self, tokens: Tensor, attention: Tensor, residues: Tensor) -> Tensor:
         """(n, length) tokens and masks to (n, outputs) in at least float32."""
-        hidden = self.encoder(input_ids=tokens, attention_mask=attention).last_hidden_state
-        pooled = hidden[:, 0] if self.pooling == "cls" else masked_mean(hidden, residues)
-        out: Tensor = self.classifier(pooled)
+        # Here and not around the call, because DeepSpeed switches off an autocast it did not set up.
+        with torch.autocast(tokens.device.type, self.autocast_dtype, enabled=self.autocast_dtype is not None):
+            hidden = self.encoder(input_ids=tokens, attention_mask=attention).last_hidden_state
+            pooled = hidden[:, 0] if self.pooling == "cls" else masked_mean(hidden, residues)
+            out: Tensor = self.classifier(pooled)
         return out if out.dtype == torch.float64 else out.float()
 
 

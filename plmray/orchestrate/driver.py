@@ -8,13 +8,12 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from plmray.data.batches import EncodedData, encode_data
 from plmray.data.datasets import ProteinData, load_data
 from plmray.errors import FolderError, SetupError
 from plmray.files import FolderLock, append_json_line, read_json_lines
 from plmray.metrics import METRICS
-from plmray.model.backbones import load_tokenizer
 from plmray.orchestrate import provenance
+from plmray.orchestrate.bench import Bench, make_bench
 from plmray.orchestrate.folder import SweepFolder
 from plmray.orchestrate.here import Here
 from plmray.orchestrate.interrupt import Interrupted
@@ -25,7 +24,7 @@ from plmray.orchestrate.progress import Costs, Progress, TimedSource
 from plmray.orchestrate.ray_job import inside_ray_job, require_lasting, require_lasting_store
 from plmray.orchestrate.sync import record_store, sweep_params
 from plmray.orchestrate.tracking import Mirror, Tracker, log_outcome, tracking_uri
-from plmray.orchestrate.worker import Bench, Worker
+from plmray.orchestrate.worker import Worker
 from plmray.plan import Plan, choose_engine, make_plan
 from plmray.report.verdict import candidate_summaries, judge
 from plmray.report.write import headline, write_report
@@ -140,7 +139,7 @@ class Driver:
         try:
             identifier = make_identifier(self.sweep, self.data.hash, has_gpu)
             plan = make_plan(self.spec, data_facts(self.sweep, self.data), identifier)
-            bench = self._bench(plan.precision)
+            bench = make_bench(self.sweep, self.data, plan.precision, self.folder.path)
             tracker = self._start_tracking(plan)
             events = self._events(plan, tracker)
             place = place(bench)
@@ -202,17 +201,6 @@ class Driver:
         cluster = RayCluster(self.spec, self.options.address, self.options.max_concurrent, self.costs, self.echo)
         return cluster.place, cluster.has_gpu, cluster.close
 
-    def _bench(self, precision: str) -> Bench:
-        return Bench(
-            spec=self.spec,
-            data=encode(self.sweep, self.data),
-            precision=precision,
-            engine=self.engine,
-            base=self.sweep.folder,
-            folder=self.folder.path,
-            facts={**provenance.software(), "commit": provenance.commit(self.sweep.folder)},
-        )
-
     def _start_tracking(self, plan: Plan) -> Tracker:
         mirror = open_mirror(self.sweep, self.folder)
         tracker = Tracker(mirror)
@@ -268,13 +256,6 @@ class LocalPlace(Here):
     """This process as a place with one slot."""
 
     concurrency = 1
-
-
-def encode(sweep: LoadedSweep, data: ProteinData) -> EncodedData:
-    tokenizer = load_tokenizer(sweep.spec.train.backbone, sweep.folder)
-    return encode_data(
-        data, tokenizer.encode, pad_id=tokenizer.pad_id, front=len(tokenizer.front), back=len(tokenizer.back)
-    )
 
 
 def open_mirror(sweep: LoadedSweep, folder: SweepFolder) -> Mirror:

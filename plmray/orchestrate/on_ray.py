@@ -19,11 +19,11 @@ from pathlib import Path
 from typing import Any
 
 from plmray.errors import SetupError
+from plmray.orchestrate.bench import Bench
 from plmray.orchestrate.interrupt import Interrupted
 from plmray.orchestrate.jobs import Job, JobSource
 from plmray.orchestrate.progress import Costs
 from plmray.orchestrate.ray_job import inside_ray_job
-from plmray.orchestrate.worker import Bench
 from plmray.plan import choose_engine
 from plmray.spec.sweep import SweepSpec
 

@@ -6,16 +6,13 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from plmray.data.batches import encode_data
 from plmray.data.datasets import load_data
 from plmray.errors import SetupError
-from plmray.model.backbones import load_tokenizer
-from plmray.orchestrate import provenance
+from plmray.orchestrate.bench import Bench, make_bench
 from plmray.orchestrate.here import short_trace
 from plmray.orchestrate.jobs import Job, Report
 from plmray.orchestrate.prepare import make_identifier
-from plmray.orchestrate.worker import Bench, Worker
-from plmray.plan import choose_engine
+from plmray.orchestrate.worker import Worker
 from plmray.results import TrialResult
 from plmray.spec.load import LoadedSweep
 
@@ -35,18 +32,11 @@ def run_trial(
     if sweep.spec.resources.workers > 1:
         raise SetupError(f"plmray trial is one process, the sweep asks for {sweep.spec.resources.workers} workers")
     data = load_data(sweep.spec.task, sweep.folder, data_root)
-    tokenizer = load_tokenizer(sweep.spec.train.backbone, sweep.folder)
-    encoded = encode_data(
-        data, tokenizer.encode, pad_id=tokenizer.pad_id, front=len(tokenizer.front), back=len(tokenizer.back)
-    )
     identifier = make_identifier(sweep, data.hash, torch.cuda.is_available())
     candidate = identifier.candidate(parameters, "given")
     epochs = int(parameters.get("epochs", sweep.spec.train.epochs))
     job = Job(candidate, (seed,), "replicate", tuple(range(1, epochs + 1)), take_test=take_test)
-    engine, _ = choose_engine(sweep.spec)
-    bench = Bench(
-        sweep.spec, encoded, identifier.precision, engine, sweep.folder, None, facts={**provenance.software()}
-    )
+    bench = make_bench(sweep, data, identifier.precision, folder=None)
     return _finished(bench, job, sweep.spec.objective.metric, echo)
 
 

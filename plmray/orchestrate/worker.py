@@ -9,16 +9,16 @@ import gc
 import math
 import time
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from plmray.data.batches import EncodedData
 from plmray.model.adapters import TARGETS
-from plmray.model.assemble import build_model, trainable_count
+from plmray.model.assemble import ProteinModel, build_model, trainable_count
 from plmray.model.backbones import load_encoder
+from plmray.orchestrate.bench import Bench
 from plmray.orchestrate.jobs import Job, Report
 from plmray.results import TrialResult
 from plmray.seeds import Streams
@@ -33,19 +33,6 @@ from plmray.trial import Trial
 
 class OverTime(Exception):
     """A trial that ran longer than resources.max_hours_per_trial."""
-
-
-@dataclass(frozen=True)
-class Bench:
-    """What every job of a sweep needs: settings, encoded data, and where things are."""
-
-    spec: SweepSpec
-    data: EncodedData
-    precision: str
-    engine: str
-    base: Path  # relative backbone folders start here
-    folder: Path | None  # the sweep folder; None keeps nothing
-    facts: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass
@@ -231,22 +218,19 @@ class Worker:
         return TrialResult.complete(run.trial, score=best.score, **facts)
 
 
-def make_engine(bench: Bench, model: Any, settings: TrainSpec) -> Engine:
+def make_engine(bench: Bench, model: ProteinModel, settings: TrainSpec) -> Engine:
     resources = bench.spec.resources
-    micro_batch = None if resources.micro_batch == "auto" else resources.micro_batch
-    options = {"precision": bench.precision, "micro_batch": micro_batch}
+    options: dict[str, Any] = {
+        "precision": bench.precision,
+        "device": device_here(),
+        "micro_batch": None if resources.micro_batch == "auto" else resources.micro_batch,
+        "gradient_checkpointing": resources.gradient_checkpointing,
+    }
     if bench.engine == "deepspeed":
         from plmray.train.deepspeed_engine import DeepSpeedEngine
 
-        return DeepSpeedEngine(model, settings, bench.data, zero=resources.deepspeed, device=device_here(), **options)
-    return TorchEngine(
-        model,
-        settings,
-        bench.data,
-        device=device_here(),
-        gradient_checkpointing=resources.gradient_checkpointing,
-        **options,
-    )
+        return DeepSpeedEngine(model, settings, bench.data, resources.deepspeed, **options)
+    return TorchEngine(model, settings, bench.data, **options)
 
 
 def release_memory() -> None:

@@ -27,6 +27,7 @@ def faults(spec: SweepSpec, folder: Path) -> Found:
     yield from _objective_faults(spec)
     yield from _replicate_faults(spec)
     yield from _backbone_faults(spec, folder)
+    yield from _engine_faults(spec)
     yield from _task_faults(spec, folder)
 
 
@@ -203,6 +204,12 @@ def _backbone_faults(spec: SweepSpec, folder: Path) -> Found:
             message = backbone_fault(spec.train.backbone.model_copy(update={"name": name}), folder)
             if message:
                 yield ("space", "backbone.name"), message
+
+
+def _engine_faults(spec: SweepSpec) -> Found:
+    with_deepspeed = spec.resources.engine == "deepspeed" or spec.resources.workers > 1
+    if with_deepspeed and spec.train.precision == "fp64":
+        yield ("train", "precision"), "DeepSpeed computes in float32 at most; use fp32, or one worker and engine: torch"
 
 
 def _task_faults(spec: SweepSpec, folder: Path) -> Found:

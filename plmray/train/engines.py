@@ -17,7 +17,6 @@ from plmray.spec.sweep import OptimizerSpec, TrainSpec
 from plmray.train.losses import loss_per_protein
 
 EVALUATION_TOKENS = 8192
-DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp64": torch.float64}
 
 State = dict[str, Tensor]
 
@@ -43,7 +42,8 @@ class Engine(Protocol):
     def state(self) -> State:
         """Copies of all trainable tensors on the CPU, by name; on every worker."""
 
-    def load_state(self, state: Mapping[str, Tensor]) -> None: ...
+    def load_state(self, state: Mapping[str, Tensor]) -> None:
+        """Put weights back, to predict with them. Training does not go on after it."""
 
     def provenance(self) -> dict[str, Any]:
         """What computed the numbers: never part of a trial's identity."""
@@ -69,7 +69,7 @@ class TorchEngine:
         gradient_checkpointing: bool = False,
     ) -> None:
         self.model = prepare(model, precision, device, gradient_checkpointing)
-        self.data, self.settings, self.precision, self.device = data, settings, precision, device
+        self.data, self.settings, self.device = data, settings, device
         self.trainable = trainable_parameters(self.model)
         self.optimizer = torch.optim.AdamW(list(self.trainable.values()), **adamw_options(settings.optimizer))
         self.micro_batch = micro_batch or settings.batch_size
@@ -106,12 +106,15 @@ class TorchEngine:
     def _losses(self, step: Step, micro: MicroBatch) -> Tensor:
         select_dropout(self.model, self.data, step, micro)
         batch = micro.batch.to(self.device)
-        with autocast(self.precision, self.device):
-            outputs = self.model(batch.tokens, batch.attention, batch.residues)
+        outputs = self.model(batch.tokens, batch.attention, batch.residues)
         return loss_per_protein(self.data.kind, outputs, batch.targets)
 
     def predict(self, split: EncodedSplit) -> NDArray[np.float64]:
-        return predict(self.model, self.data, split, self.precision, self.device)
+        self.model.eval()
+        outputs = np.zeros((len(split), self.data.num_outputs))
+        for rows in sorted_batches(split, EVALUATION_TOKENS):
+            outputs[rows] = predict_rows(self.model, self.data, split, rows, self.device)
+        return outputs
 
     def state(self) -> State:
         return {name: parameter.detach().to("cpu", copy=True) for name, parameter in self.trainable.items()}
@@ -161,11 +164,8 @@ def prepare(
     if gradient_checkpointing:
         encoder: Any = model.encoder
         encoder.gradient_checkpointing_enable({"use_reentrant": False})
+    model.autocast_dtype = torch.bfloat16 if precision == "bf16" else None
     return model.to(device=device, dtype=torch.float64 if precision == "fp64" else torch.float32)
-
-
-def autocast(precision: str, device: torch.device) -> torch.autocast:
-    return torch.autocast(device.type, dtype=torch.bfloat16, enabled=precision == "bf16")
 
 
 def adamw_options(spec: OptimizerSpec) -> dict[str, Any]:
@@ -178,17 +178,12 @@ def adamw_options(spec: OptimizerSpec) -> dict[str, Any]:
 
 
 @torch.no_grad()
-def predict(
-    model: torch.nn.Module, data: EncodedData, split: EncodedSplit, precision: str, device: torch.device
+def predict_rows(
+    model: torch.nn.Module, data: EncodedData, split: EncodedSplit, rows: NDArray[np.int64], device: torch.device
 ) -> NDArray[np.float64]:
-    """(n, outputs) predictions of a whole split, in its own order, computed in batches of like length."""
-    model.eval()
-    outputs = np.zeros((len(split), data.num_outputs))
-    for rows in sorted_batches(split, EVALUATION_TOKENS):
-        batch = collate(data, split, rows).to(device)
-        with autocast(precision, device):
-            out = model(batch.tokens, batch.attention, batch.residues)
-        outputs[rows] = out.double().cpu().numpy()
+    """(len(rows), outputs) predictions of one batch."""
+    batch = collate(data, split, rows).to(device)
+    outputs: NDArray[np.float64] = model(batch.tokens, batch.attention, batch.residues).double().cpu().numpy()
     return outputs
 
 

@@ -1,0 +1,47 @@
+"""What every job of a sweep needs, made once by the driver and sent to all workers."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from plmray.data.batches import EncodedData, encode_data
+from plmray.data.datasets import ProteinData
+from plmray.model.backbones import load_tokenizer
+from plmray.orchestrate import provenance
+from plmray.plan import choose_engine
+from plmray.spec.load import LoadedSweep
+from plmray.spec.sweep import SweepSpec
+
+
+@dataclass(frozen=True)
+class Bench:
+    """Settings, encoded data, and where things are. ``facts`` go into the provenance of every trial."""
+
+    spec: SweepSpec
+    data: EncodedData
+    precision: str
+    engine: str
+    base: Path  # relative backbone folders start here
+    folder: Path | None  # the sweep folder; None keeps nothing
+    facts: dict[str, Any] = field(default_factory=dict)
+
+
+def make_bench(sweep: LoadedSweep, data: ProteinData, precision: str, folder: Path | None) -> Bench:
+    return Bench(
+        spec=sweep.spec,
+        data=encode(sweep, data),
+        precision=precision,
+        engine=choose_engine(sweep.spec)[0],
+        base=sweep.folder,
+        folder=folder,
+        facts={**provenance.software(), "commit": provenance.commit(sweep.folder)},
+    )
+
+
+def encode(sweep: LoadedSweep, data: ProteinData) -> EncodedData:
+    """Token ids of all splits, by the backbone's own vocabulary."""
+    tokenizer = load_tokenizer(sweep.spec.train.backbone, sweep.folder)
+    front, back = len(tokenizer.front), len(tokenizer.back)
+    return encode_data(data, tokenizer.encode, pad_id=tokenizer.pad_id, front=front, back=back)

@@ -1,0 +1,65 @@
+"""Small sweeps, data and models that many tests use. Real parts, small sizes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+
+from plmray.data.batches import EncodedData
+from plmray.data.datasets import load_data
+from plmray.model.assemble import ProteinModel, build_model
+from plmray.model.backbones import load_encoder
+from plmray.orchestrate.bench import encode
+from plmray.seeds import Streams
+from plmray.spec.load import LoadedSweep, load_sweep
+from plmray.spec.sweep import TrainSpec
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+def sweep_tree(**changes: Any) -> dict[str, Any]:
+    """A sweep that trains in a second; ``changes`` replace whole sections."""
+    tree: dict[str, Any] = {
+        "name": "tiny",
+        "task": {"dataset": "landscape", "landscape": {"length": 12, "train": 48, "validation": 24, "test": 24}},
+        "train": {
+            "backbone": {
+                "name": "tiny",
+                "init": "random",
+                "shape": {"layers": 1, "width": 16, "heads": 2, "feed_forward": 32},
+            },
+            "pooling": "mean",
+            "epochs": 2,
+            "optimizer": {"lr": 0.003},
+        },
+        "space": {"optimizer.lr": {"kind": "float", "low": 0.001, "high": 0.01, "log": True}},
+        "search": {"candidates": 3, "seeds": [0, 1], "sampler": "random"},
+        "replicate": {"top": 1, "random": 2, "seeds": [101, 102]},
+    }
+    return {**tree, **changes}
+
+
+def write_sweep(folder: Path, **changes: Any) -> Path:
+    file = folder / "sweep.yaml"
+    file.write_text(yaml.safe_dump(sweep_tree(**changes)))
+    return file
+
+
+def tiny_sweep(folder: Path, **changes: Any) -> LoadedSweep:
+    return load_sweep(write_sweep(folder, **changes))
+
+
+def tiny_data(sweep: LoadedSweep) -> EncodedData:
+    return encode(sweep, load_data(sweep.spec.task, sweep.folder))
+
+
+def tiny_model(train: TrainSpec, data: EncodedData, seed: int = 1) -> tuple[ProteinModel, Streams]:
+    streams = Streams(seed)
+    encoder = load_encoder(train.backbone, Path())
+    return build_model(train, encoder, "esm2", data.num_outputs, streams), streams
+
+
+CPU = torch.device("cpu")
