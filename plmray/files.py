@@ -130,7 +130,7 @@ class FolderLock:
             )
         stale = self.path.with_name(f".lock.stale.{self.token}")
         try:
-            os.rename(self.path, stale)
+            self.path.rename(stale)
         except FileNotFoundError:
             return
         if _read_owner(stale).get("token") != owner.get("token"):

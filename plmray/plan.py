@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import os
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
@@ -86,7 +85,7 @@ def make_plan(spec: SweepSpec, data: DataFacts, identifier: Identifier) -> Plan:
         engine_reason=reason,
         phases=phases,
         anchors=tuple(anchors),
-        seed_resolution=_seed_resolution(spec, phases[-1]),
+        seed_resolution=_seed_resolution(phases[-1]),
         kept_bytes_ceiling=_kept_bytes(spec, phases),
         notes=tuple(_notes(spec, len(anchors))),
     )
@@ -151,7 +150,7 @@ def _most_epochs(spec: SweepSpec) -> int:
     return max(int(v) for v in domain.values) if domain else spec.train.epochs
 
 
-def _seed_resolution(spec: SweepSpec, last: PhasePlan) -> SeedResolution | None:
+def _seed_resolution(last: PhasePlan) -> SeedResolution | None:
     degrees = last.candidates * (last.seeds - 1)
     if degrees < 1:
         return None
@@ -222,5 +221,3 @@ def memoised(function: Callable[[BackboneSpec], str]) -> Callable[[BackboneSpec]
         return seen[key]
 
     return remembered
-
-

@@ -80,9 +80,7 @@ def _class_faults(splits: SplitRows) -> Iterator[Fault]:
         for row in rows:
             if name != "train" and row.target not in in_training and row.target not in seen:
                 seen.add(row.target)
-                yield _fault(
-                    row, "task.columns.target", f"class '{row.target}' is in {name} but absent from training"
-                )
+                yield _fault(row, "task.columns.target", f"class '{row.target}' is in {name} but absent from training")
 
 
 def _constant_faults(splits: SplitRows) -> Iterator[Fault]:

@@ -130,7 +130,9 @@ def _window(task: TaskSpec, rows: Sequence[Row], notes: list[str]) -> tuple[int,
     else:
         first, last = task.window[0] - 1, task.window[1]
         if last > min(lengths):
-            raise DataError([Fault("task.window", f"ends at {last}, the shortest sequence has {min(lengths)} residues")])
+            raise DataError(
+                [Fault("task.window", f"ends at {last}, the shortest sequence has {min(lengths)} residues")]
+            )
     notes.append(f"window: residues {first + 1} to {last} of every sequence")
     return first, last
 

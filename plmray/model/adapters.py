@@ -38,7 +38,7 @@ def _inject_lora(model: nn.Module, spec: AdapterSpec, family: Family, source: Dr
     targets = TARGETS[family][spec.targets] if isinstance(spec.targets, str) else list(spec.targets)
     config = LoraConfig(
         r=spec.rank,
-        lora_alpha=spec.alpha,  # type: ignore[arg-type]  # peft divides by r; a float is as good as an int
+        lora_alpha=spec.alpha,
         lora_dropout=spec.dropout,
         target_modules=targets,
         bias=spec.bias,

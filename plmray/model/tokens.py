@@ -11,8 +11,10 @@ from numpy.typing import NDArray
 
 # Source: vocabulary file of the published ESM2 checkpoints, in order.
 ESM2_VOCABULARY = (
-    "<cls> <pad> <eos> <unk> L A G V S E R D T I P K Q N F Y M H W C X B U Z O . - <null_1> <mask>"
-).split()
+    *("<cls>", "<pad>", "<eos>", "<unk>"),
+    *"LAGVSERDTIPKQNFYMHWCXBUZO.-",
+    *("<null_1>", "<mask>"),
+)
 AMINO_ACIDS = "ACDEFGHIKLMNPQRSTVWYX"
 UNUSUAL = "OBUZJ"  # become X before tokenising; the stored sequence is never changed
 

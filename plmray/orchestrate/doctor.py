@@ -42,7 +42,9 @@ def _packages() -> Iterator[Finding]:
     ):
         missing = [module for module in modules if find_spec(module) is None]
         advice = f"pip install 'plmray[{extra}]'" if missing else ""
-        yield Finding("bad" if missing else "ok", f"packages ({extra})", f"missing {missing}" if missing else "all", advice)
+        yield Finding(
+            "bad" if missing else "ok", f"packages ({extra})", f"missing {missing}" if missing else "all", advice
+        )
 
 
 def _devices() -> Iterator[Finding]:
@@ -53,7 +55,7 @@ def _devices() -> Iterator[Finding]:
     import torch
 
     if not torch.cuda.is_available():
-        yield Finding("mind", "GPU", "none", "small encoders train on a CPU; larger ones want a GPU and its torch build")
+        yield Finding("mind", "GPU", "none", "small encoders train on a CPU; larger ones want a GPU")
     for index in range(torch.cuda.device_count()):
         free, total = torch.cuda.mem_get_info(index)
         found = f"{torch.cuda.get_device_name(index)}, {free / 1e9:.1f} of {total / 1e9:.1f} GB free"
@@ -140,4 +142,6 @@ def _compiled_parts() -> Finding:
 
     missing = missing_parts()
     advice = "plmray prebuild (a few minutes, once)" if missing else ""
-    return Finding("mind" if missing else "ok", "DeepSpeed parts", f"not compiled: {missing}" if missing else "compiled", advice)
+    return Finding(
+        "mind" if missing else "ok", "DeepSpeed parts", f"not compiled: {missing}" if missing else "compiled", advice
+    )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +29,6 @@ from plmray.plan import Plan, choose_engine, make_plan
 from plmray.report.verdict import candidate_summaries, judge
 from plmray.report.write import headline, write_report
 from plmray.results import TrialResult, write_table
-from plmray.spec.checks import flat
 from plmray.spec.load import LoadedSweep
 from plmray.trial import Candidate, Identifier
 
@@ -83,7 +82,9 @@ def check_paths(sweep: LoadedSweep, options: RunOptions) -> None:
     """Refuse what a Ray job would lose, and stores this version cannot write."""
     storage = str(options.storage_path)
     if "://" in storage or storage.startswith(("s3:/", "gs:/", "hdfs:/")):
-        raise SetupError(f"--storage-path {storage}: expected a folder (a shared one on a cluster), not an object store")
+        raise SetupError(
+            f"--storage-path {storage}: expected a folder (a shared one on a cluster), not an object store"
+        )
     require_lasting("--storage-path", storage, "Give an absolute path on storage that every node shares.")
     if options.data_root is not None:
         require_lasting("--data-root", options.data_root, "Give an absolute path.")
@@ -97,7 +98,9 @@ def storage_folder(path: Path) -> Path:
         probe.write_text("")
         probe.unlink()
     except OSError as error:
-        raise SetupError(f"--storage-path {path} cannot be written ({error.strerror}); choose another folder") from error
+        raise SetupError(
+            f"--storage-path {path} cannot be written ({error.strerror}); choose another folder"
+        ) from error
     return path.resolve()
 
 
@@ -216,10 +219,10 @@ class Driver:
         progress = Progress(plan, self.metric, self.echo, len(self.folder.results))
         mirror = tracker.mirror
 
-        def started(candidate: Candidate, job: Job) -> None:
+        def started(candidate: Candidate) -> None:
             tracker.put(lambda: mirror.start_candidate(candidate))
 
-        def reported(job: Job, report: Report) -> None:
+        def reported(_: Job, report: Report) -> None:
             for result in report.results:
                 evaluations = report.curves.get(result.trial_id, [])
                 tracker.put(lambda r=result, e=evaluations: mirror.log_curve(r, e))  # type: ignore[misc]
@@ -247,9 +250,7 @@ class Driver:
         complete = tracker.close()
         if not complete:
             self.echo(f"MLflow has not everything yet; once it is reachable run: plmray sync {self.folder.path}")
-        return Outcome(
-            self.folder.path, headline(verdict), failed, interrupted, costs, tracker.mirror.uri, complete
-        )
+        return Outcome(self.folder.path, headline(verdict), failed, interrupted, costs, tracker.mirror.uri, complete)
 
 
 class LocalPlace(Here):

@@ -117,4 +117,3 @@ class SweepFolder:
 
 def _resolved(spec: SweepSpec, base: Path) -> dict[str, Any]:
     return {"sweep_id": uuid.uuid4().hex[:12], "folder": str(base), "sweep": spec.model_dump(mode="json")}
-

@@ -213,5 +213,3 @@ class RayPlace:
                 "store": str(self.bench.folder / ".tune" / "train"),
             }
         return config
-
-

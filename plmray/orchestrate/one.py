@@ -24,7 +24,7 @@ def run_trial(
     data_root: Path | None,
     *,
     take_test: bool = False,
-    echo: Callable[[str], None] = lambda text: None,
+    echo: Callable[[str], None],
 ) -> TrialResult:
     """Train one candidate with one seed here, to the same numbers a sweep gives it."""
     import torch

@@ -25,7 +25,7 @@ REPEATS_BEFORE_BLIND = 20
 class Events:
     """Who is told what happens; every listener is called in the driver, between two jobs."""
 
-    started: list[Callable[[Candidate, Job], None]] = field(default_factory=list)
+    started: list[Callable[[Candidate], None]] = field(default_factory=list)
     reported: list[Callable[[Job, Report], None]] = field(default_factory=list)
     finished: list[Callable[[TrialResult], None]] = field(default_factory=list)
 
@@ -40,7 +40,7 @@ class _Phase:
 
     def _announce(self, job: Job) -> Job:
         for listener in self.events.started:
-            listener(job.candidate, job)
+            listener(job.candidate)
         return job
 
     def _take(self, job: Job, report: Report) -> None:
@@ -132,7 +132,7 @@ class SearchPhase(_Phase):
         judged_before = key in self.decided
         stop = self.search.observe(self.numbers[job.candidate.id], report.epoch, report.mean)
         if judged_before:
-            return self.decided[key]
+            return bool(self.decided[key])
         if self.replay:
             stop = False  # no decision on record: the candidate went on
         if self.spec.search.scheduler != "none":

@@ -33,7 +33,9 @@ class Progress:
         if result.score is not None:
             self.scores.setdefault(f"{result.phase} {result.candidate_id}", []).append(result.score)
         what = f"{self.metric.name} {result.score:.4f}" if result.score is not None else self._reason(result)
-        self.echo(f"[{self.done}/{self.plan.trials}] {result.phase} {result.trial_id} {what}{self._best()}{self._left()}")
+        self.echo(
+            f"[{self.done}/{self.plan.trials}] {result.phase} {result.trial_id} {what}{self._best()}{self._left()}"
+        )
 
     def _reason(self, result: TrialResult) -> str:
         first_line = (result.error or "").splitlines()[0] if result.error else ""

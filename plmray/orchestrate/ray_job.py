@@ -25,4 +25,6 @@ def require_lasting_store(uri: str | None) -> None:
     for scheme in ("sqlite:///", "file:"):
         if uri is not None and uri.startswith(scheme):
             place = uri.removeprefix(scheme)
-            require_lasting("the MLflow store", place, "Write sqlite:////absolute/path/mlflow.db, or a server's http://…")
+            require_lasting(
+                "the MLflow store", place, "Write sqlite:////absolute/path/mlflow.db, or a server's http://…"
+            )

@@ -38,7 +38,7 @@ class CandidateTrainable(tune.Trainable):  # type: ignore[misc]
     """
 
     def setup(self, config: dict[str, Any]) -> None:
-        self._started = seconds_since_process_start()
+        self._started: float | None = seconds_since_process_start()
         self.reset_config(config)
 
     def reset_config(self, config: dict[str, Any]) -> bool:
@@ -79,13 +79,14 @@ def run_on_group(config: dict[str, Any]) -> None:
 
     # A new name each attempt: Train would resume a known one, and our trials start over instead.
     name = f"{tune.get_context().get_trial_id()}-{time.time_ns()}"
+    use_gpu = "GPU" in config["resources"]
     trainer = TorchTrainer(
         group_loop,
         train_loop_config={**config, "asked_at": time.time()},
         scaling_config=ScalingConfig(
-            num_workers=config["workers"], resources_per_worker=config["resources"], use_gpu="GPU" in config["resources"]
+            num_workers=config["workers"], resources_per_worker=config["resources"], use_gpu=use_gpu
         ),
-        torch_config=TorchConfig(backend="nccl" if "GPU" in config["resources"] else "gloo", timeout_s=GROUP_TIMEOUT_S),
+        torch_config=TorchConfig(backend="nccl" if use_gpu else "gloo", timeout_s=GROUP_TIMEOUT_S),
         run_config=RunConfig(
             name=name,
             storage_path=config["store"],

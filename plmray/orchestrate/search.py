@@ -6,7 +6,6 @@ resumed sweep rebuilds the study by asking for the recorded candidates again.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
 import optuna
@@ -44,9 +43,7 @@ class CandidateSearch:
         self._grid = list(space.grid()) if search.sampler == "grid" else []
         self._pruner_resource = report_epochs(search, epochs)[0]
         self._trials: dict[int, optuna.Trial] = {}
-        self._study = optuna.create_study(
-            direction=direction, sampler=self._sampler(0), pruner=self._pruner()
-        )
+        self._study = optuna.create_study(direction=direction, sampler=self._sampler(0), pruner=self._pruner())
 
     def ask(self, recorded: Parameters | None = None) -> tuple[int, Parameters]:
         """A number and its parameters; ``recorded`` ones are taken as they are, missing ones are proposed."""
@@ -126,5 +123,3 @@ def _suggest(trial: optuna.Trial, key: str, domain: Any) -> Any:
     if isinstance(domain, OrdinalDomain):
         return domain.values[trial.suggest_int(key, 0, len(domain.values) - 1)]
     return trial.suggest_categorical(key, domain.values)
-
-

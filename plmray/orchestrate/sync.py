@@ -12,8 +12,8 @@ from plmray.orchestrate import provenance
 from plmray.orchestrate.folder import SweepFolder
 from plmray.orchestrate.tracking import Mirror, log_outcome, tracking_uri
 from plmray.report.verdict import candidate_summaries, judge
-from plmray.results import write_table
 from plmray.report.write import write_report
+from plmray.results import write_table
 from plmray.spec.checks import flat
 from plmray.spec.sweep import SweepSpec
 

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import gc
 import math
-import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -144,9 +143,7 @@ class Worker:
         settings = with_parameters(bench.spec.train, trial.candidate.parameters)
         streams = Streams(trial.seed)
         encoder = frozen_encoder(settings.backbone, bench.base)
-        model = build_model(
-            settings, encoder, family(settings.backbone, bench.base), bench.data.num_outputs, streams
-        )
+        model = build_model(settings, encoder, family(settings.backbone, bench.base), bench.data.num_outputs, streams)
         trainable = trainable_count(model)
         engine = make_engine(bench, model, settings)
         training = Training(settings, bench.data, engine, streams, bench.spec.objective.metric)
@@ -168,10 +165,10 @@ class Worker:
                 run.settings.adapter,
                 named[targets] if isinstance(targets, str) else targets,
             )
-        run.final = self._result(job, run)
+        run.final = self._result(run)
 
     def _report(self, job: Job, runs: list[Run], epoch: int, finished: bool = False) -> Report:
-        results = [run.final or self._result(job, run) for run in runs]
+        results = [run.final or self._result(run) for run in runs]
         judged = [run.training.best.score for run in runs if run.training.best and not (run.probe and finished)]
         lost = self._is_lost(job, runs)
         return Report(
@@ -198,7 +195,7 @@ class Worker:
             ended.append(replace(result, state="PRUNED", score=None, test_score=None, error=reason))
         return ended
 
-    def _result(self, job: Job, run: Run) -> TrialResult:
+    def _result(self, run: Run) -> TrialResult:
         training, best = run.training, run.training.best
         facts: dict[str, Any] = {
             "epochs_run": training.curve[-1].epoch if training.curve else 0.0,
@@ -244,5 +241,3 @@ def release_memory() -> None:
         ctypes.CDLL("libc.so.6").malloc_trim(0)
     except (OSError, AttributeError):
         pass  # not glibc: nothing to trim
-
-

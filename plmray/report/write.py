@@ -56,7 +56,9 @@ def table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
     """A Markdown table that also reads well in a terminal: columns are padded."""
     cells = [list(header), *[list(row) for row in rows]]
     widths = [max(len(row[column]) for row in cells) for column in range(len(header))]
-    lines = ["| " + " | ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) + " |" for row in cells]
+    lines = [
+        "| " + " | ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) + " |" for row in cells
+    ]
     return [lines[0], "|" + "|".join("-" * (width + 2) for width in widths) + "|", *lines[1:]]
 
 
@@ -94,7 +96,15 @@ def _candidate_lines(verdict: Verdict) -> Iterator[str]:
         )
         for row in verdict.candidates[:ROWS_SHOWN]
     ]
-    header = ("candidate", "origin", f"{verdict.metric}, mean [95 %]", "seed SD", "seeds", "test, mean [95 %]", "settings")
+    header = (
+        "candidate",
+        "origin",
+        f"{verdict.metric}, mean [95 %]",
+        "seed SD",
+        "seeds",
+        "test, mean [95 %]",
+        "settings",
+    )
     yield from table(header, rows)
     if len(verdict.candidates) > ROWS_SHOWN:
         yield f"… and {len(verdict.candidates) - ROWS_SHOWN} more in results.parquet"

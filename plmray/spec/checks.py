@@ -146,7 +146,10 @@ def _search_faults(spec: SweepSpec) -> Found:
             "use scheduler: none or fix train.epochs",
         )
     if search.min_epochs is not None and search.min_epochs > spec.train.epochs:
-        yield ("search", "min_epochs"), f"found {search.min_epochs}, expected at most train.epochs ({spec.train.epochs})"
+        yield (
+            ("search", "min_epochs"),
+            f"found {search.min_epochs}, expected at most train.epochs ({spec.train.epochs})",
+        )
 
 
 def _grid_faults(spec: SweepSpec) -> Found:

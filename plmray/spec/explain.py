@@ -29,7 +29,7 @@ def explain(error: ValidationError, tree: Any) -> Iterator[tuple[Place, str]]:
     for detail in error.errors(include_url=False):
         grouped.setdefault(_place_in(tree, detail), []).append(dict(detail))
     for place, details in grouped.items():
-        yield place, _message(place, details, tree)
+        yield place, _message(place, details)
 
 
 def _place_in(tree: Any, detail: Any) -> Place:
@@ -47,7 +47,7 @@ def _place_in(tree: Any, detail: Any) -> Place:
     return tuple(place)
 
 
-def _message(place: Place, details: list[dict[str, Any]], tree: Any) -> str:
+def _message(place: Place, details: list[dict[str, Any]]) -> str:
     if len(details) == 1:
         return _single(place, details[0])
     own = [detail for detail in details if detail["type"] in ("value_error", "extra_forbidden")]

@@ -48,7 +48,7 @@ class FloatDomain(_Domain):
     def grid(self) -> list[float]:
         if self.step is None:
             raise ValueError("a float without step has no grid; add step or use kind: choice")
-        count = int(math.floor((self.high - self.low) / self.step + 1e-9)) + 1
+        count = math.floor((self.high - self.low) / self.step + 1e-9) + 1
         return [round(self.low + i * self.step, 12) for i in range(count)]
 
 

@@ -95,6 +95,7 @@ def _construct(node: yaml.Node, place: Place, document: Document, above: frozens
         return _mapping(node, place, document, above)
     if isinstance(node, yaml.SequenceNode):
         return [_construct(item, (*place, i), document, above) for i, item in enumerate(node.value)]
+    assert isinstance(node, yaml.ScalarNode)  # YAML has no fourth kind
     return _scalar(node, place, document)
 
 
@@ -115,9 +116,9 @@ def _mapping(node: yaml.MappingNode, place: Place, document: Document, above: fr
     return mapping
 
 
-def _scalar(node: yaml.Node, place: Place, document: Document) -> Any:
+def _scalar(node: yaml.ScalarNode, place: Place, document: Document) -> Any:
     text: str = node.value
-    if node.style is not None or node.tag == "tag:yaml.org,2002:str" and _is_plain_text(text):
+    if node.style is not None or (node.tag == "tag:yaml.org,2002:str" and _is_plain_text(text)):
         return text
     if text.lower() in _NULLS:
         return None

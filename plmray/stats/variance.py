@@ -66,7 +66,7 @@ def sd_interval_factors(degrees: int, confidence: float = 0.95) -> tuple[float, 
     """What an SD with ``degrees`` degrees of freedom is multiplied by to get its χ² interval."""
     tail = (1 - confidence) / 2
     upper, lower = special.chdtri(degrees, tail), special.chdtri(degrees, 1 - tail)
-    return math.sqrt(degrees / upper), math.sqrt(degrees / lower)
+    return math.sqrt(degrees / float(upper)), math.sqrt(degrees / float(lower))
 
 
 def mean_interval(scores: NDArray[np.float64], confidence: float = 0.95) -> Estimate:
@@ -121,6 +121,6 @@ def _share_interval(
     shares = []
     for probability in (1 - tail, tail):
         quantile = special.fdtri(df_between, df_within, probability)
-        variance_ratio = max(0.0, (ratio / quantile - 1) * mean_inverse)
+        variance_ratio = max(0.0, (ratio / float(quantile) - 1) * mean_inverse)
         shares.append(variance_ratio / (1 + variance_ratio))
     return shares[0], shares[1]

@@ -48,8 +48,8 @@ def load(folder: Path) -> dict[str, Tensor]:
 
 
 def _peft_name(name: str) -> str:
-    inner = name.removeprefix("encoder.").replace(".lora_A.default.", ".lora_A.").replace(
-        ".lora_B.default.", ".lora_B."
+    inner = (
+        name.removeprefix("encoder.").replace(".lora_A.default.", ".lora_A.").replace(".lora_B.default.", ".lora_B.")
     )
     return f"base_model.model.{inner}"
 

@@ -168,8 +168,9 @@ def quiet_deepspeed(device: torch.device) -> Any:
     import deepspeed.ops
 
     logger = logging.getLogger("DeepSpeed")
-    for part in (logger, *logger.handlers):
-        part.setLevel(logging.ERROR)
+    logger.setLevel(logging.ERROR)
+    for handler in logger.handlers:
+        handler.setLevel(logging.ERROR)
     # Its shared-memory collectives serve inference only and take a minute to compile.
     deepspeed.ops.__compatible_ops__ = {}
     return deepspeed

@@ -152,14 +152,10 @@ def micro_batches(data: EncodedData, rows: NDArray[np.int64], size: int) -> Iter
 
 def select_dropout(model: ProteinModel, data: EncodedData, step: Step, micro: MicroBatch) -> None:
     longest = int(data.splits["train"].lengths[step.rows].max())
-    model.dropout_source.select(
-        step=step.index, batch_rows=len(step.rows), batch_length=longest, first_row=micro.first
-    )
+    model.dropout_source.select(step=step.index, batch_rows=len(step.rows), batch_length=longest, first_row=micro.first)
 
 
-def prepare(
-    model: ProteinModel, precision: str, device: torch.device, gradient_checkpointing: bool
-) -> ProteinModel:
+def prepare(model: ProteinModel, precision: str, device: torch.device, gradient_checkpointing: bool) -> ProteinModel:
     """Move to the device; float64 throughout for fp64, float32 weights under autocast for bf16."""
     if gradient_checkpointing:
         encoder: Any = model.encoder

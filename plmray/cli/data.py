@@ -1,0 +1,91 @@
+"""data: known data sets, and checks of one's own."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from plmray.cli.options import FilePath, data_root_option, print_rows, set_option
+
+if TYPE_CHECKING:
+    from plmray.data.datasets import ProteinData
+
+
+@click.group()
+def data() -> None:
+    """Known data sets, and checks of your own."""
+
+
+@data.command("list")
+@data_root_option
+def data_list(data_root: Path | None) -> None:
+    """Known data sets and where they lie."""
+    from plmray.data.datasets import data_roots
+    from plmray.data.fetch import SOURCES
+
+    rows = []
+    for name, source in SOURCES.items():
+        found = next((root / source.path for root in data_roots(data_root) if (root / source.path).is_file()), None)
+        sizes = " / ".join(str(count) for count in source.proteins.values())
+        rows.append({"name": name, "train / validation / test": sizes, "licence": source.licence, "file": str(found)})
+    print_rows(rows, "table")
+
+
+@data.command("fetch")
+@click.argument("name")
+@data_root_option
+def data_fetch(name: str, data_root: Path | None) -> None:
+    """Download a known data set and check its content."""
+    from plmray.data import fetch
+    from plmray.errors import DataError, Fault, nearest_name
+
+    if name not in fetch.SOURCES:
+        raise DataError([Fault("", f"unknown data set '{name}'; {nearest_name(name, fetch.SOURCES)}")])
+    click.echo(f"{name}: {fetch.fetch(name, data_root or fetch.cache_folder())}")
+
+
+@data.command("check")
+@click.argument("file", metavar="SWEEP", type=FilePath)
+@set_option
+@data_root_option
+def data_check(file: Path, overrides: Sequence[str], data_root: Path | None) -> None:
+    """Check the data of a sweep, row by row."""
+    loaded = _loaded_data(file, overrides, data_root)
+    click.echo(f"{loaded.name}: {loaded.counts()}, content {loaded.hash[:16]}")
+    for note in loaded.notes:
+        click.echo(f"note: {note}")
+
+
+@data.command("split")
+@click.argument("file", metavar="SWEEP", type=FilePath)
+@click.option("--out", type=FilePath, required=True, help="CSV to write: id, sequence, target, set, validation.")
+@set_option
+@data_root_option
+def data_split(file: Path, out: Path, overrides: Sequence[str], data_root: Path | None) -> None:
+    """Write the split a sweep would use as a FLIP-style CSV."""
+    import csv
+    import io
+
+    from plmray.files import write_atomic
+
+    loaded = _loaded_data(file, overrides, data_root)
+    text = io.StringIO()
+    writer = csv.writer(text)
+    writer.writerow(["id", "sequence", "target", "set", "validation"])
+    for name, part in loaded.splits.items():
+        marks = ("test", "False") if name == "test" else ("train", str(name == "validation"))
+        for identity, sequence, target in zip(part.ids, part.sequences, part.targets.tolist(), strict=True):
+            writer.writerow([identity, sequence, loaded.classes[target] if loaded.classes else target, *marks])
+    write_atomic(out, text.getvalue())
+    click.echo(f"{out}: {loaded.counts()}")
+
+
+def _loaded_data(file: Path, overrides: Sequence[str], data_root: Path | None) -> ProteinData:
+    from plmray.data.datasets import load_data
+    from plmray.spec.load import load_sweep
+
+    sweep = load_sweep(file, overrides)
+    return load_data(sweep.spec.task, sweep.folder, data_root)

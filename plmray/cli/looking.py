@@ -1,0 +1,98 @@
+"""trials, best, report, sync and ui: looking at what was computed."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+import click
+
+from plmray.cli.options import FilePath, print_rows, require, sweep_folder, table_option
+
+
+@click.command()
+@sweep_folder
+@table_option
+def trials(folder: Path, form: str) -> None:
+    """List the finished trials of a sweep folder."""
+    from plmray.results import read_results, require_folder
+
+    results = read_results(require_folder(folder))
+    columns = ("trial_id", "origin", "phase", "seed", "state", "score", "test_score", "epochs_run", "seconds")
+    print_rows([{name: getattr(result, name) for name in columns} for result in results], form)
+
+
+@click.command()
+@sweep_folder
+@table_option
+def best(folder: Path, form: str) -> None:
+    """Rank the candidates of a sweep folder, best first."""
+    verdict, _ = _verdict(folder)
+    rows = [
+        {
+            "candidate_id": row.candidate_id,
+            "origin": row.origin,
+            "score.mean": row.mean.value,
+            "score.sd": row.sd,
+            "n_seeds": row.num_seeds,
+            "test.mean": row.test_mean.value,
+            **{f"param.{key}": value for key, value in row.parameters.items()},
+        }
+        for row in verdict.candidates
+    ]
+    print_rows(rows, form)
+
+
+@click.command()
+@sweep_folder
+@click.option("--out", type=FilePath, help="Folder for the report (default: DIR).")
+@click.option("--confidence", type=click.FloatRange(0.5, 0.999), default=0.95, show_default=True)
+def report(folder: Path, out: Path | None, confidence: float) -> None:
+    """Write the report of a sweep folder again and print it."""
+    from plmray.report.write import markdown, write_report
+
+    verdict, name = _verdict(folder, confidence)
+    paths = write_report(folder, verdict, name, out=out)
+    click.echo(markdown(verdict, name))
+    click.echo(f"written: {', '.join(str(path) for path in paths)}")
+
+
+def _verdict(folder: Path, confidence: float = 0.95) -> tuple[Any, str]:
+    import yaml
+
+    from plmray.report.verdict import judge
+    from plmray.results import read_results, require_folder
+
+    sweep = yaml.safe_load((require_folder(folder) / "resolved.yaml").read_text())["sweep"]
+    return judge(read_results(folder), sweep["objective"]["metric"], confidence), sweep["name"]
+
+
+@click.command()
+@sweep_folder
+@click.option("--uri", help="MLflow tracking URI (default: the one the sweep used).")
+def sync(folder: Path, uri: str | None) -> None:
+    """Replay a sweep folder into MLflow; what is there already is left alone."""
+    from plmray.results import require_folder
+
+    require_folder(folder)
+    require("mlflow")
+    from plmray.orchestrate.sync import sync_folder
+
+    count, where = sync_folder(folder, uri)
+    click.echo(f"{count} trials in {where}")
+
+
+@click.command()
+@click.option("--uri", help="MLflow tracking URI (default: MLFLOW_TRACKING_URI, else ./mlflow.db).")
+@click.option("--port", type=int, default=5000, show_default=True)
+def ui(uri: str | None, port: int) -> None:
+    """Open the MLflow user interface on the store that sweeps here write to."""
+    require("mlflow")
+    from plmray.orchestrate.tracking import tracking_uri
+
+    store = tracking_uri(uri, Path.cwd())
+    command = [sys.executable, "-m", "mlflow", "ui", "--backend-store-uri", store, "--host", "127.0.0.1"]
+    os.environ.setdefault("MLFLOW_SERVER_ENABLE_JOB_EXECUTION", "false")
+    os.execv(sys.executable, [*command, "--port", str(port)])

@@ -1,0 +1,130 @@
+"""run and trial: computing."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from plmray.cli.checking import make_plan, plan_lines
+from plmray.cli.options import FilePath, data_root_option, require, set_option
+
+if TYPE_CHECKING:
+    from plmray.spec.load import LoadedSweep
+
+
+@click.command()
+@click.argument("file", metavar="SWEEP", type=FilePath)
+@click.option("--address", help="Ray cluster to join (default: RAY_ADDRESS, else a private local one).")
+@click.option("--storage-path", type=FilePath, default=Path("plmray_runs"), show_default=True)
+@click.option("--resume", is_flag=True, help="Go on with a sweep that was stopped; nothing finished runs again.")
+@click.option("--replay", is_flag=True, help="Follow the folder's recorded candidates and decisions exactly.")
+@click.option("--replay-from", type=FilePath, help="Follow the records of another sweep folder, in a new one.")
+@click.option("--max-concurrent", type=click.IntRange(min=1), help="Jobs at a time (default: what fits).")
+@click.option("--local", is_flag=True, help="In this process, without Ray, one trial after the other.")
+@click.option("--smoke-test", is_flag=True, help="Two candidates, one epoch: does everything work?")
+@click.option("-y", "--yes", is_flag=True, help="Do not ask before starting.")
+@set_option
+@data_root_option
+def run(
+    file: Path,
+    overrides: Sequence[str],
+    data_root: Path | None,
+    smoke_test: bool,
+    yes: bool,
+    **options: Any,
+) -> None:
+    """Run a sweep: search, then replicate the best and the anchors, then report."""
+    from plmray.spec.load import load_sweep
+
+    sweep = load_sweep(file, overrides)
+    if smoke_test:
+        sweep = load_sweep(file, [*overrides, *_smoke_overrides(sweep)])
+    require("ray", "torch")
+    from plmray.orchestrate.driver import RunOptions, check_paths, run_sweep
+
+    choices = RunOptions(data_root=data_root, **options)
+    check_paths(sweep, choices)
+    if not _is_resumed(choices):
+        click.echo("\n".join(plan_lines(make_plan(sweep, data_root))))
+    if not yes and sys.stdin.isatty():
+        click.confirm("Start?", default=True, abort=True)
+    outcome = run_sweep(sweep, choices, click.echo)
+    for line in _outcome_lines(outcome):
+        click.echo(line)
+    sys.exit(outcome.exit_code)
+
+
+def _is_resumed(options: Any) -> bool:
+    return bool(options.resume or options.replay)
+
+
+def _smoke_overrides(sweep: LoadedSweep) -> list[str]:
+    spec = sweep.spec
+    changes = [f"name={spec.name}-smoke", "train.epochs=1", f"search.seeds=[{spec.search.seeds[0]}]"]
+    if spec.search.sampler == "grid":
+        changes.append("search.sampler=random")
+    changes += ["search.candidates=2", "search.scheduler=none", "search.min_epochs=null", "search.given=[]"]
+    if spec.replicate is not None:
+        seeds = ", ".join(str(seed) for seed in spec.replicate.seeds[:2])
+        changes += [
+            "replicate.top=1",
+            f"replicate.random={min(1, spec.replicate.random)}",
+            f"replicate.seeds=[{seeds}]",
+        ]
+    return changes
+
+
+def _outcome_lines(outcome: Any) -> Iterable[str]:
+    costs = outcome.costs
+    yield ""
+    yield outcome.headline
+    yield (
+        f"overhead: driver {costs['driver_s_per_trial']:.3f} s per trial; {costs['worker_starts']:.0f} starts of "
+        f"{costs['worker_start_s_mean']:.1f} s; {100 * costs['training_share_of_wall']:.0f} % of the wall time "
+        f"({costs['wall_s']:.0f} s) spent training"
+    )
+    if outcome.interrupted:
+        yield f"interrupted; finished trials are safe in {outcome.folder}. Go on with --resume"
+    elif outcome.num_failed:
+        yield f"{outcome.num_failed} trial(s) failed; the report says why, --resume tries them again"
+    yield f"report: {outcome.folder / 'report.md'}"
+    yield f"tracking: mlflow ui --backend-store-uri {outcome.tracking_uri}"
+
+
+@click.command()
+@click.argument("file", metavar="SWEEP", type=FilePath)
+@click.option("--params", default="{}", help="Parameters as JSON, such as '{\"optimizer.lr\": 0.001}'.")
+@click.option("--seed", type=click.IntRange(min=0), required=True)
+@click.option("--test", "take_test", is_flag=True, help="Also take the test score at the selected checkpoint.")
+@set_option
+@data_root_option
+def trial(
+    file: Path, params: str, seed: int, take_test: bool, overrides: Sequence[str], data_root: Path | None
+) -> None:
+    """Run one trial in this process, without Ray, and print its result as JSON."""
+    from plmray.errors import Fault, SpecError
+    from plmray.spec.load import load_sweep, parse_parameters
+
+    sweep = load_sweep(file, overrides)
+    try:
+        given = json.loads(params)
+        if not isinstance(given, dict):
+            raise ValueError("expected an object")
+    except ValueError as error:
+        raise SpecError([Fault("--params", f'is no JSON object ({error}); expected {{"key": value}}')]) from error
+    parameters = parse_parameters(given, sweep.spec)
+    require("torch")
+    from plmray.orchestrate.one import run_trial
+
+    result = run_trial(sweep, parameters, seed, data_root, take_test=take_test, echo=_echo_to_stderr)
+    click.echo(json.dumps(result.to_dict(), indent=1))
+    sys.exit(0 if result.state == "COMPLETE" else 1)
+
+
+def _echo_to_stderr(text: str) -> None:
+    click.echo(text, err=True)

@@ -1,0 +1,28 @@
+"""Fixtures: where real data lie, and a sweep folder of one's own."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+os.environ.setdefault("CUDA_VISIBLE_DEVICES", "")  # the suite's numbers are those of a CPU
+
+
+@pytest.fixture(scope="session")
+def data_root() -> Path:
+    """The folder of real data: PLMRAY_DATA, else ../shared/data beside the checkout."""
+    root = Path(os.environ.get("PLMRAY_DATA") or ROOT.parent / "shared" / "data")
+    if not (root / "gb1" / "three_vs_rest.csv").is_file():
+        pytest.skip(f"no real data under {root}; set PLMRAY_DATA")
+    return root
+
+
+@pytest.fixture(autouse=True)
+def _own_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every test works in its own folder, writes its own MLflow store and inherits no Ray job or cluster."""
+    monkeypatch.chdir(tmp_path)
+    for name in ("MLFLOW_TRACKING_URI", "RAY_ADDRESS", "RAY_JOB_CONFIG_JSON_ENV_VAR", "PLMRAY_DATA"):
+        monkeypatch.delenv(name, raising=False)
