@@ -85,7 +85,7 @@ def _class_faults(splits: SplitRows) -> Iterator[Fault]:
 
 def _constant_faults(splits: SplitRows) -> Iterator[Fault]:
     for name, rows in splits.items():
-        if rows and len({float(row.target) for row in rows}) == 1:
+        if len(rows) > 1 and len({float(row.target) for row in rows}) == 1:
             yield Fault(
                 "task.columns.target",
                 f"all {len(rows)} {name} targets equal {rows[0].target}; nothing can be learnt or ranked",

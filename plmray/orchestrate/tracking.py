@@ -54,7 +54,8 @@ class Mirror:
 
     def connect(self) -> None:
         """Open the store, find the experiment and the runs an earlier driver made. Raises where it is down."""
-        os.environ.setdefault("MLFLOW_ENABLE_ASYNC_LOGGING", "false")
+        logging.getLogger("mlflow.store.db.utils").setLevel(logging.WARNING)
+        logging.getLogger("alembic").setLevel(logging.WARNING)
         from mlflow import MlflowClient
 
         client = MlflowClient(tracking_uri=self.uri)

@@ -1,0 +1,82 @@
+"""Planted truth and an outside oracle (scipy's one-way ANOVA and distributions)."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from plmray.stats.variance import anchor_shares, mean_interval, pooled_seed_sd, sd_interval_factors
+
+
+def planted(rng: np.random.Generator, candidates: int, seeds: int, sd_candidate: float, sd_seed: float) -> list:
+    means = rng.normal(scale=sd_candidate, size=candidates)
+    return [rng.normal(mean, sd_seed, size=seeds) for mean in means]
+
+
+def test_components_recover_planted_values_without_bias() -> None:
+    rng = np.random.default_rng(0)
+    found = [anchor_shares(planted(rng, 8, 3, 1.0, 0.5)) for _ in range(4000)]
+    candidate = np.mean([share.candidate_variance for share in found if share])
+    seed = np.mean([share.seed_variance for share in found if share])
+    assert candidate == pytest.approx(1.0, abs=0.05 * 1.25)
+    assert seed == pytest.approx(0.25, abs=0.05 * 1.25)
+
+
+@pytest.mark.parametrize(("candidates", "seeds"), [(4, 3), (8, 2), (6, 5)])
+def test_share_and_sd_intervals_cover_the_truth(candidates: int, seeds: int) -> None:
+    rng = np.random.default_rng(1)
+    truth = 1.0 / (1.0 + 0.25)
+    in_share = in_sd = 0
+    rounds = 2000
+    for _ in range(rounds):
+        scores = planted(rng, candidates, seeds, 1.0, 0.5)
+        share = anchor_shares(scores)
+        spread = pooled_seed_sd(scores).sd
+        assert share is not None
+        in_share += share.candidate_share.low <= truth <= share.candidate_share.high
+        in_sd += spread.low <= 0.5 <= spread.high
+    assert in_share / rounds == pytest.approx(0.95, abs=0.02)
+    assert in_sd / rounds == pytest.approx(0.95, abs=0.02)
+
+
+def test_pure_noise_gives_the_seed_everything_within_the_interval() -> None:
+    rng = np.random.default_rng(2)
+    shares = [anchor_shares(planted(rng, 6, 3, 0.0, 1.0)) for _ in range(500)]
+    assert np.mean([share.seed_share.high for share in shares if share]) == pytest.approx(1.0, abs=0.01)
+    assert np.mean([share.candidate_variance for share in shares if share]) == pytest.approx(0.0, abs=0.03)
+
+
+def test_against_one_way_anova() -> None:
+    scores = planted(np.random.default_rng(3), 5, 4, 1.0, 1.0)
+    found = anchor_shares(scores)
+    assert found is not None
+    ratio = stats.f_oneway(*scores).statistic
+    within = np.mean([s.var(ddof=1) for s in scores])
+    assert found.seed_variance == pytest.approx(within)
+    assert found.candidate_variance == pytest.approx((ratio - 1) * within / 4)
+
+
+def test_intervals_against_scipy_distributions() -> None:
+    low, high = sd_interval_factors(7)
+    assert (low, high) == pytest.approx((np.sqrt(7 / stats.chi2.ppf(0.975, 7)), np.sqrt(7 / stats.chi2.ppf(0.025, 7))))
+    scores = np.array([0.3, 0.5, 0.4])
+    expected = stats.t.interval(0.95, 2, scores.mean(), stats.sem(scores))
+    found = mean_interval(scores)
+    assert (found.low, found.high) == pytest.approx(expected)
+
+
+def test_unbalanced_seeds_pool_by_degrees_of_freedom() -> None:
+    scores = [np.array([0.0, 2.0]), np.array([1.0, 1.0, 4.0]), np.array([9.0])]
+    spread = pooled_seed_sd(scores)
+    assert spread.degrees == 3
+    assert spread.sd.value == pytest.approx(np.sqrt((2.0 + 6.0) / 3))
+
+
+def test_too_little_to_say() -> None:
+    single = [np.array([0.3]), np.array([0.4])]
+    assert anchor_shares(single) is None
+    assert anchor_shares([np.array([0.3, 0.4])]) is None
+    assert np.isnan(pooled_seed_sd(single).sd.value)
+    assert np.isnan(mean_interval(np.array([0.3])).low)
+    assert np.isnan(mean_interval(np.array([])).value)
