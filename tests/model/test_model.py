@@ -1,0 +1,142 @@
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from plmray.model.assemble import build_model, masked_mean, trainable_count, trainable_parameters
+from plmray.model.backbones import load_encoder, load_tokenizer
+from plmray.model.tokens import ESM2_VOCABULARY, esm2_tokenizer
+from plmray.plan import trainable_estimate
+from plmray.seeds import Streams
+from plmray.spec.sweep import BackboneSpec, ShapeSpec, TrainSpec
+
+SHAPE = {"layers": 2, "width": 16, "heads": 2, "feed_forward": 32}
+NOTEBOOK = {
+    "adapter": {"kind": "lora", "rank": 4, "alpha": 1, "targets": "notebook", "bias": "all"},
+    "head": {"kind": "notebook"},
+}
+
+
+def settings(**changes: Any) -> TrainSpec:
+    return TrainSpec.model_validate({"backbone": {"name": "tiny", "init": "random", "shape": SHAPE}, **changes})
+
+
+def built(train: TrainSpec, seed: int = 1) -> Any:
+    return build_model(train, load_encoder(train.backbone, Path()), "esm2", 1, Streams(seed))
+
+
+@pytest.mark.parametrize(
+    ("name", "golden"),
+    [("esm2_t6_8M_UR50D", 265_282), ("esm2_t12_35M_UR50D", 713_762), ("esm2_t30_150M_UR50D", 2_010_242)],
+)
+def test_golden_trainable_counts_of_the_notebooks(name: str, golden: int) -> None:
+    train = TrainSpec.model_validate({"backbone": {"name": name, "init": "random"}, **NOTEBOOK})
+    model = built(train)
+    assert trainable_count(model) == golden
+    head = sum(p.numel() for n, p in trainable_parameters(model).items() if "classifier.dense.base_layer" in n)
+    paper = {"esm2_t6_8M_UR50D": 162_562, "esm2_t12_35M_UR50D": 482_882, "esm2_t30_150M_UR50D": 1_600_002}
+    assert golden - head == paper[name]
+
+
+@pytest.mark.parametrize("adapter", ["none", "lora"])
+@pytest.mark.parametrize("head", ["linear", "dense", "notebook"])
+def test_planned_counts_equal_built_ones(adapter: str, head: str) -> None:
+    train = settings(adapter={"kind": adapter, "rank": 3}, head={"kind": head, "hidden": 5})
+    assert trainable_estimate(ShapeSpec(**SHAPE), train) == trainable_count(built(train))
+
+
+def test_trials_share_the_frozen_encoder_and_nothing_else() -> None:
+    train = settings(adapter={"kind": "lora", "targets": "notebook", "bias": "all"}, head={"kind": "notebook"})
+    encoder = load_encoder(train.backbone, Path())
+    one, two = (build_model(train, encoder, "esm2", 1, Streams(seed)) for seed in (1, 2))
+    for (name, mine), theirs in zip(one.named_parameters(), two.parameters(), strict=True):
+        assert (mine.data_ptr() == theirs.data_ptr()) == (not mine.requires_grad), name
+    assert not any(parameter.requires_grad for parameter in encoder.parameters())
+
+
+def test_start_depends_on_the_seed_alone() -> None:
+    train = settings()
+    torch.manual_seed(5)
+    before = torch.random.get_rng_state()
+    first, same, other = built(train, 1), built(train, 1), built(train, 2)
+    assert torch.equal(torch.random.get_rng_state(), before)
+    for name, parameter in trainable_parameters(first).items():
+        assert torch.equal(parameter, trainable_parameters(same)[name])
+    assert not torch.equal(first.classifier.dense.weight, other.classifier.dense.weight)
+
+
+def test_random_weights_come_from_init_seed() -> None:
+    def weights(seed: int) -> torch.Tensor:
+        backbone = BackboneSpec.model_validate({"name": "t", "init": "random", "init_seed": seed, "shape": SHAPE})
+        return load_encoder(backbone, Path()).get_parameter("embeddings.word_embeddings.weight")
+
+    assert torch.equal(weights(0), weights(0))
+    assert not torch.equal(weights(0), weights(1))
+
+
+def test_tokens_equal_those_of_the_transformers_tokenizer(tmp_path: Path) -> None:
+    from transformers import EsmTokenizer
+
+    (tmp_path / "vocab.txt").write_text("\n".join(ESM2_VOCABULARY))
+    theirs = EsmTokenizer(str(tmp_path / "vocab.txt"))
+    sequences = ["MKVLAG", "ACDEFGHIKLMNPQRSTVWY", "MXX"]
+    for sequence, mine in zip(sequences, esm2_tokenizer().encode(sequences), strict=True):
+        assert theirs(sequence)["input_ids"] == mine.tolist()
+
+
+def test_unusual_residues_become_x_and_the_rest_is_refused() -> None:
+    rows = esm2_tokenizer().encode(["MOBUZJ", "MXXXXX"])
+    assert rows[0].tolist() == rows[1].tolist()
+    with pytest.raises(ValueError, match="'-' is no residue"):
+        esm2_tokenizer().encode(["MK-V"])
+
+
+def test_prediction_does_not_depend_on_padding() -> None:
+    model = built(settings(pooling="mean")).eval()
+    tokens = torch.tensor([[0, 5, 6, 7, 2]])
+    padded = torch.cat([tokens, torch.ones(1, 4, dtype=torch.long)], dim=1)
+    with torch.no_grad():
+        short = model(tokens, tokens != 1, (tokens > 3))
+        long = model(padded, padded != 1, (padded > 3))
+    assert torch.allclose(short, long, atol=1e-6)
+
+
+def test_masked_mean_is_over_residues_only() -> None:
+    hidden = torch.arange(6.0).reshape(1, 3, 2)
+    mask = torch.tensor([[False, True, True]])
+    assert masked_mean(hidden, mask).tolist() == [[3.0, 4.0]]
+
+
+def test_pretrained_folder_is_loaded_with_its_weights(tmp_path: Path) -> None:
+    saved = load_encoder(settings().backbone, Path())
+    saved.save_pretrained(tmp_path / "mine")  # type: ignore[operator]
+    loaded = load_encoder(BackboneSpec(name="mine"), tmp_path)
+    for name, parameter in saved.named_parameters():
+        assert torch.equal(parameter, loaded.get_parameter(name))
+
+
+def test_t5_encoder_and_its_tokenizer_from_a_folder(tmp_path: Path) -> None:
+    from tokenizers import Tokenizer
+    from tokenizers.models import WordLevel
+    from tokenizers.pre_tokenizers import WhitespaceSplit
+    from transformers import PreTrainedTokenizerFast, T5Config, T5EncoderModel
+
+    words = {"<pad>": 0, "</s>": 1, "<unk>": 2} | {letter: i + 3 for i, letter in enumerate("ALGVSREDTIPKFQNYMHWCXB")}
+    plain = Tokenizer(WordLevel(words, unk_token="<unk>"))
+    plain.pre_tokenizer = WhitespaceSplit()
+    fast = PreTrainedTokenizerFast(tokenizer_object=plain, pad_token="<pad>", eos_token="</s>", unk_token="<unk>")
+    fast.save_pretrained(tmp_path / "t5")
+    config = T5Config(vocab_size=28, d_model=16, d_kv=8, d_ff=32, num_layers=2, num_heads=2)
+    T5EncoderModel(config).save_pretrained(tmp_path / "t5")
+    train = settings(backbone="t5", pooling="mean", adapter={"kind": "lora"})
+    tokenizer = load_tokenizer(train.backbone, tmp_path)
+    row = tokenizer.encode(["MKU"])[0]
+    assert row.tolist() == [words["M"], words["K"], words["X"], words["</s>"]]
+    model = build_model(train, load_encoder(train.backbone, tmp_path), "t5", 1, Streams(1))
+    tokens = torch.from_numpy(row.astype(np.int64))[None]
+    assert model(tokens, torch.ones_like(tokens), tokens > 2).shape == (1, 1)
+    assert trainable_count(model) == 2 * 4 * 2 * 16 * 4 + (16 + 1) * 32 + 33
