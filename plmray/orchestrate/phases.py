@@ -194,10 +194,18 @@ class SearchPhase(_Phase):
         return candidate
 
     def _again(self, record: Mapping[str, Any], origin: Origin) -> Candidate:
-        """A recorded candidate under its old study number; the numbers of repeats in between are spent again."""
+        """A recorded candidate under its old study number; the numbers of repeats in between are spent again.
+
+        Where proposals are the same in every run the sampler proposes it once more, so that its own state
+        goes on as if nothing had happened; the record decides where it does not (another Optuna).
+        """
         while self.search.asked < record["number"]:
             self.search.tell(self.search.ask()[0], None, failed=True)
-        number, parameters = self.search.ask(record["parameters"])
+        redrawn = self._given(record["index"]) if self._deterministic else record["parameters"]
+        number, parameters = self.search.ask(redrawn)
+        if parameters != record["parameters"]:
+            self.search.tell(number, None, failed=True)
+            number, parameters = self.search.ask(record["parameters"])
         candidate = self.identifier.candidate(parameters, origin)
         if candidate.id != record["id"]:
             raise FolderError(

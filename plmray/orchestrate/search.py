@@ -6,6 +6,7 @@ resumed sweep rebuilds the study by asking for the recorded candidates again.
 
 from __future__ import annotations
 
+import warnings
 from typing import Any
 
 import optuna
@@ -16,9 +17,9 @@ from plmray.spec.space import FloatDomain, IntDomain, OrdinalDomain, Parameters,
 from plmray.spec.sweep import SearchSpec
 
 TPE_STARTUP_CANDIDATES = 10
-_RESEEDED = ("tpe", "random", "gp")
 
 optuna.logging.set_verbosity(optuna.logging.ERROR)
+warnings.filterwarnings("ignore", category=optuna.exceptions.ExperimentalWarning)
 
 
 def report_epochs(search: SearchSpec, epochs: int) -> list[int]:
@@ -48,8 +49,7 @@ class CandidateSearch:
     def ask(self, recorded: Parameters | None = None) -> tuple[int, Parameters]:
         """A number and its parameters; ``recorded`` ones are taken as they are, missing ones are proposed."""
         number, self.asked = self.asked, self.asked + 1
-        if self.search.sampler in _RESEEDED:
-            self._study.sampler = self._sampler(number)
+        self._study.sampler = self._sampler(number)
         if self.search.sampler == "grid" and recorded is None:
             recorded = self._grid[number] if number < len(self._grid) else None
         if recorded is not None:
@@ -77,7 +77,8 @@ class CandidateSearch:
 
     def learns_after(self) -> int | None:
         """From which candidate on proposals depend on results; None where they never do."""
-        return {"tpe": TPE_STARTUP_CANDIDATES, "cmaes": 1, "gp": 1}.get(self.search.sampler)
+        starts = {"tpe": TPE_STARTUP_CANDIDATES, "cmaes": 1, "gp": 1, "sobol": 1}  # sobol learns the space itself
+        return starts.get(self.search.sampler)
 
     def _suggested(self, trial: optuna.Trial) -> Parameters:
         parameters: Parameters = {}
@@ -92,15 +93,22 @@ class CandidateSearch:
 
     def _sampler(self, number: int) -> optuna.samplers.BaseSampler:
         """A sampler whose proposal depends on the study and ``number`` alone, not on its own past."""
-        seed = derived_seed(self.search.sampler_seed, "sampler", *([number] if number else [])) % 2**32
+        seed = derived_seed(self.search.sampler_seed, "sampler", number) % 2**32
+        alone = optuna.samplers.RandomSampler(seed=seed)  # for parameters it cannot relate to others
         makers = {
             "tpe": lambda: optuna.samplers.TPESampler(seed=seed, n_startup_trials=TPE_STARTUP_CANDIDATES),
             "random": lambda: optuna.samplers.RandomSampler(seed=seed),
             "grid": lambda: optuna.samplers.RandomSampler(seed=seed),  # every point is given
             "sobol": lambda: optuna.samplers.QMCSampler(
-                qmc_type="sobol", scramble=True, seed=seed, warn_independent_sampling=False
+                qmc_type="sobol",
+                scramble=True,
+                seed=self.search.sampler_seed,  # names the sequence; the study remembers the place in it
+                independent_sampler=alone,
+                warn_independent_sampling=False,
             ),
-            "cmaes": lambda: optuna.samplers.CmaEsSampler(seed=seed, warn_independent_sampling=False),
+            "cmaes": lambda: optuna.samplers.CmaEsSampler(
+                seed=seed, independent_sampler=alone, warn_independent_sampling=False
+            ),
             "gp": lambda: optuna.samplers.GPSampler(seed=seed, deterministic_objective=False),
         }
         return makers[self.search.sampler]()

@@ -111,7 +111,9 @@ def test_gradient_checkpointing_keeps_the_numbers(tmp_path: Path) -> None:
     data, settings = plain.data, plain.settings
     model, streams = tiny_model(settings, data)
     engine = TorchEngine(model, settings, data, precision="fp32", device=CPU, gradient_checkpointing=True)
-    np.testing.assert_allclose(numbers(Training(settings, data, engine, streams, "spearman")), numbers(plain), atol=1e-5)
+    np.testing.assert_allclose(
+        numbers(Training(settings, data, engine, streams, "spearman")), numbers(plain), atol=1e-5
+    )
 
 
 def test_bf16_is_near_float32(tmp_path: Path) -> None:
@@ -151,9 +153,7 @@ def test_a_saved_adapter_loads_through_peft(tmp_path: Path) -> None:
 
     run = training(tmp_path, adapter={"kind": "lora", "rank": 3, "alpha": 5})
     list(run.evaluations())
-    checkpoint.save(
-        tmp_path / "adapter", run.engine.state(), run.settings.adapter, TARGETS["esm2"]["attention"]
-    )
+    checkpoint.save(tmp_path / "adapter", run.engine.state(), run.settings.adapter, TARGETS["esm2"]["attention"])
     encoder = load_encoder(run.settings.backbone, Path())
     loaded = PeftModel.from_pretrained(encoder, str(tmp_path / "adapter")).eval()
     tokens = torch.tensor([[0, 5, 6, 7, 2]])
