@@ -23,8 +23,6 @@ LIGHT = [["--help"], ["validate", "FILE"], ["plan", "FILE"], ["plan", "FILE", "-
 
 
 @pytest.mark.parametrize("arguments", LIGHT)
-    "arguments", [["--help"], ["validate", "FILE"], ["plan", "FILE"], ["plan", "FILE", "-f", "json"]]
-)
 def test_light_commands_import_nothing_heavy(arguments: list[str], tmp_path: Path) -> None:
     file = write_sweep(tmp_path)
     argv = ["plmray", *(str(file) if word == "FILE" else word for word in arguments)]
