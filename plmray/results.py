@@ -27,7 +27,8 @@ class TrialResult:
 
     ``score`` is the objective on validation at the selected checkpoint, ``test_score`` the same
     metric on test there. ``selected_epoch`` and ``epochs_run`` are in epochs, ``seconds`` of training and
-    evaluation, ``tokens`` real ones seen in training.
+    evaluation, ``tokens`` real ones seen in training; the train losses are those before the first and
+    the last evaluation.
     """
 
     trial_id: str
@@ -40,6 +41,8 @@ class TrialResult:
     test_score: float | None = None
     selected_epoch: float | None = None
     validation_loss: float | None = None
+    first_train_loss: float | None = None
+    last_train_loss: float | None = None
     epochs_run: float = 0.0
     seconds: float = 0.0
     tokens: int = 0
@@ -122,6 +125,8 @@ _COLUMNS: dict[str, str] = {
     "engine": "string",
     "error": "string",
     "validation_loss": "float64",
+    "first_train_loss": "float64",
+    "last_train_loss": "float64",
     "probe": "bool",
 }
 

@@ -11,7 +11,7 @@ from plmray.errors import FolderError
 from plmray.metrics import METRICS
 from plmray.orchestrate.folder import SweepFolder
 from plmray.orchestrate.jobs import Job, Report, Wait
-from plmray.orchestrate.search import CandidateSearch, report_epochs
+from plmray.orchestrate.search import CandidateSearch, quarters, report_epochs
 from plmray.plan import num_candidates
 from plmray.results import TrialResult
 from plmray.spec.space import Parameters, Space
@@ -170,13 +170,10 @@ class SearchPhase(_Phase):
             candidate=candidate,
             seeds=seeds,
             phase="search",
-            report_epochs=tuple(report_epochs(self.spec.search, self._epochs(candidate))),
+            report_epochs=tuple(report_epochs(self.spec.search, _epochs(self.spec, candidate))),
             keep=self.spec.resources.keep == "best",
             probe=self.probe,
         )
-
-    def _epochs(self, candidate: Candidate) -> int:
-        return int(candidate.parameters.get("epochs", self.spec.train.epochs))
 
     def _next_candidate(self) -> Candidate | None:
         index = len(self.order)
@@ -306,10 +303,14 @@ class ReplicatePhase(_Phase):
                         candidate=candidate,
                         seeds=missing,
                         phase="replicate",
-                        report_epochs=(int(candidate.parameters.get("epochs", self.spec.train.epochs)),),
+                        report_epochs=tuple(quarters(_epochs(self.spec, candidate))),
                         take_test=True,
                         keep=self.spec.resources.keep in ("best", "replicate"),
                     )
+
+
+def _epochs(spec: SweepSpec, candidate: Candidate) -> int:
+    return int(candidate.parameters.get("epochs", spec.train.epochs))
 
 
 def _key(job: Job) -> str:

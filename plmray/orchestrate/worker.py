@@ -14,6 +14,7 @@ from typing import Any
 
 import torch
 
+from plmray.errors import SetupError
 from plmray.model.adapters import TARGETS
 from plmray.model.assemble import ProteinModel, build_model, trainable_count
 from plmray.model.backbones import load_encoder
@@ -209,6 +210,9 @@ class Worker:
             },
             "probe": run.probe,
         }
+        if training.curve:
+            facts["first_train_loss"] = training.curve[0].train_loss
+            facts["last_train_loss"] = training.curve[-1].train_loss
         if run.error is not None or best is None:
             return TrialResult.pruned(run.trial, run.error, **facts)
         facts |= {"selected_epoch": best.epoch, "validation_loss": best.validation_loss, "test_score": run.test_score}
@@ -217,9 +221,12 @@ class Worker:
 
 def make_engine(bench: Bench, model: ProteinModel, settings: TrainSpec) -> Engine:
     resources = bench.spec.resources
+    device = device_here()
+    if bench.precision == "bf16" and device.type == "cuda" and not torch.cuda.is_bf16_supported():
+        raise SetupError(f"{torch.cuda.get_device_name(device)} has no bf16; set train.precision: fp32")
     options: dict[str, Any] = {
         "precision": bench.precision,
-        "device": device_here(),
+        "device": device,
         "micro_batch": None if resources.micro_batch == "auto" else resources.micro_batch,
         "gradient_checkpointing": resources.gradient_checkpointing,
     }

@@ -16,7 +16,10 @@ from plmray.stats.variance import AnchorShares, Estimate, SeedSpread, anchor_sha
 
 @dataclass(frozen=True)
 class CandidateRow:
-    """One candidate in one phase. ``sd`` is over its own seeds, NaN with fewer than two."""
+    """One candidate in one phase. ``sd`` is over its own seeds, NaN with fewer than two.
+
+    ``train_loss`` is the mean over seeds before the first and before the last evaluation.
+    """
 
     candidate_id: str
     origin: str
@@ -26,6 +29,8 @@ class CandidateRow:
     sd: float
     num_seeds: int
     test_mean: Estimate
+    train_loss: tuple[float, float]
+    trainable_parameters: int | None
 
 
 @dataclass(frozen=True)
@@ -105,7 +110,14 @@ def _candidate_rows(judged: Sequence[TrialResult], phase: str, confidence: float
             float(scores.std(ddof=1)) if len(scores) > 1 else math.nan,
             len(scores),
             mean_interval(tests, confidence),
+            (_mean(r.first_train_loss for r in own), _mean(r.last_train_loss for r in own)),
+            own[0].provenance.get("trainable_parameters"),
         )
+
+
+def _mean(values: Iterable[float | None]) -> float:
+    known = [value for value in values if value is not None]
+    return float(np.mean(known)) if known else math.nan
 
 
 def _groups(judged: Sequence[TrialResult], confidence: float) -> Iterable[GroupRow]:

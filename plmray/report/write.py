@@ -92,6 +92,8 @@ def _candidate_lines(verdict: Verdict) -> Iterator[str]:
             _number(row.sd),
             str(row.num_seeds),
             _interval(row.test_mean),
+            f"{_number(row.train_loss[0])} → {_number(row.train_loss[1])}",
+            f"{row.trainable_parameters:,}" if row.trainable_parameters else "-",
             ", ".join(f"{key}={_short(value)}" for key, value in row.parameters.items()) or "(as in the sweep file)",
         )
         for row in verdict.candidates[:ROWS_SHOWN]

@@ -203,6 +203,7 @@ def test_replicate_runs_what_is_missing_seed_by_seed(tmp_path: Path) -> None:
 def test_rungs() -> None:
     asha = SearchSpec(candidates=1, scheduler="asha", min_epochs=2, reduction_factor=2)
     assert report_epochs(asha, 20) == [2, 4, 8, 16, 20]
-    assert report_epochs(SearchSpec(candidates=1), 20) == [20]
+    assert report_epochs(SearchSpec(candidates=1), 20) == [5, 10, 15, 20]
+    assert report_epochs(SearchSpec(candidates=1), 2) == [1, 2]
     assert report_epochs(SearchSpec(candidates=1, scheduler="median", min_epochs=4), 20) == [4, 8, 12, 16, 20]
     assert report_epochs(SearchSpec(candidates=1, scheduler="asha"), 1) == [1]
