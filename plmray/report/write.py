@@ -98,15 +98,8 @@ def _candidate_lines(verdict: Verdict) -> Iterator[str]:
         )
         for row in verdict.candidates[:ROWS_SHOWN]
     ]
-    header = (
-        "candidate",
-        "origin",
-        f"{verdict.metric}, mean [95 %]",
-        "seed SD",
-        "seeds",
-        "test, mean [95 %]",
-        "settings",
-    )
+    header = ("candidate", "origin", score, "seed SD", "seeds", "test, mean [95 %]")
+    header += ("train loss", "trainable", "settings")
     yield from table(header, rows)
     if len(verdict.candidates) > ROWS_SHOWN:
         yield f"… and {len(verdict.candidates) - ROWS_SHOWN} more in results.parquet"
