@@ -98,8 +98,18 @@ def _candidate_lines(verdict: Verdict) -> Iterator[str]:
         )
         for row in verdict.candidates[:ROWS_SHOWN]
     ]
-    header = ("candidate", "origin", score, "seed SD", "seeds", "test, mean [95 %]")
-    header += ("train loss", "trainable", "settings")
+    own = f"{verdict.metric}, mean [95 %]"
+    header = [
+        "candidate",
+        "origin",
+        own,
+        "seed SD",
+        "seeds",
+        "test, mean [95 %]",
+        "train loss",
+        "trainable",
+        "settings",
+    ]
     yield from table(header, rows)
     if len(verdict.candidates) > ROWS_SHOWN:
         yield f"… and {len(verdict.candidates) - ROWS_SHOWN} more in results.parquet"
