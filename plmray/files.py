@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import socket
@@ -118,6 +119,11 @@ class FolderLock:
             return True
         except FileExistsError:
             return False
+        except OSError as error:
+            raise FolderError(
+                f"{self.path.parent} cannot be locked ({error.strerror}): its file system has no hard links. "
+                "Choose a --storage-path on another one."
+            ) from error
         finally:
             temporary.unlink(missing_ok=True)
 
@@ -135,23 +141,34 @@ class FolderLock:
             return
         if _read_owner(stale).get("token") != owner.get("token"):
             # Another driver replaced the dead owner between our look and our rename: give it back.
-            os.link(stale, self.path)
+            with contextlib.suppress(FileExistsError):
+                os.link(stale, self.path)
         stale.unlink(missing_ok=True)
 
     def _beat(self) -> None:
         while not self._stop.wait(HEARTBEAT_S):
-            if self.is_mine():
-                os.utime(self.path)
+            # A shared file system may stumble; the next beat tries again.
+            with contextlib.suppress(OSError):
+                if self.is_mine():
+                    os.utime(self.path)
 
 
 def _this_process(token: str) -> dict[str, Any]:
     return {
-        "host": socket.gethostname(),
+        "host": _host(),
         "pid": os.getpid(),
         "process_start": _process_start(os.getpid()),
         "since": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
         "token": token,
     }
+
+
+def _host() -> str:
+    """Where a process id means something: the host, and on Linux the container (its pid namespace)."""
+    try:
+        return f"{socket.gethostname()} ({Path('/proc/self/ns/pid').readlink()})"
+    except OSError:
+        return socket.gethostname()
 
 
 def _read_owner(path: Path) -> dict[str, Any]:
@@ -167,7 +184,7 @@ def _describe(owner: Mapping[str, Any]) -> str:
 
 
 def _is_alive(owner: Mapping[str, Any], path: Path) -> bool:
-    if owner.get("host") == socket.gethostname():
+    if owner.get("host") == _host():
         start = _process_start(int(owner.get("pid", -1)))
         return start is not None and start == owner.get("process_start")
     try:

@@ -16,6 +16,7 @@ from plmray.stats.variance import sd_interval_factors
 from plmray.trial import Candidate, Identifier
 
 BYTES_PER_WEIGHT = 4
+DRAWS_PER_ANCHOR = 200  # before a space is taken to hold no more
 
 
 @dataclass(frozen=True)
@@ -119,9 +120,13 @@ def draw_anchors(spec: SweepSpec, identifier: Identifier) -> list[Candidate]:
     if spec.replicate is None or spec.replicate.random == 0:
         return []
     rng = derived_rng(spec.search.sampler_seed, "anchors")
-    draws = Space(spec.space).sample_distinct(rng, spec.replicate.random)
-    anchors = [identifier.candidate(parameters, "random") for parameters in draws]
-    return list({anchor.id: anchor for anchor in anchors}.values())
+    space, anchors = Space(spec.space), dict[str, Candidate]()
+    for _ in range(DRAWS_PER_ANCHOR * spec.replicate.random):
+        anchor = identifier.candidate(space.sample(rng), "random")
+        anchors.setdefault(anchor.id, anchor)
+        if len(anchors) == spec.replicate.random:
+            break
+    return list(anchors.values())
 
 
 def num_candidates(spec: SweepSpec) -> int:
@@ -189,6 +194,8 @@ def _kept_bytes(spec: SweepSpec, phases: tuple[PhasePlan, ...]) -> int | None:
 def _notes(spec: SweepSpec, num_anchors: int) -> Iterator[str]:
     if spec.replicate is None:
         yield "no replicate phase: the winner is judged by the seeds that chose it, and no test score is taken"
+    elif num_anchors < spec.replicate.random:
+        yield f"the space holds {num_anchors} different candidates for {spec.replicate.random} anchors"
     elif num_anchors == 0:
         yield "no random anchors: seed and candidate variance cannot be compared (replicate.random)"
     elif num_anchors < 10 * len(spec.space):

@@ -101,6 +101,33 @@ def read_results(folder: Path) -> list[TrialResult]:
     return sorted(results, key=lambda r: (order.get(r.phase, 2), r.candidate_id, r.seed))
 
 
+def write_costs(folder: Path, totals: Mapping[str, float]) -> None:
+    write_atomic(folder / "costs.json", json.dumps(dict(totals)))
+
+
+def read_costs(folder: Path) -> dict[str, float]:
+    """Sums of seconds and tokens over all runs of a sweep; empty before the first has ended."""
+    file = folder / "costs.json"
+    costs: dict[str, float] = json.loads(file.read_text()) if file.exists() else {}
+    return costs
+
+
+def costs_summary(totals: Mapping[str, float]) -> dict[str, float]:
+    """Driver seconds are those on the path between two jobs; the training share is of wall time × slots."""
+    if not totals:
+        return {}
+    return {
+        "wall_s": totals["wall_s"],
+        "trials": totals["trials"],
+        "trials_per_hour": 3600 * totals["trials"] / totals["wall_s"],
+        "driver_s_per_trial": totals["driver_s"] / max(1.0, totals["trials"]),
+        "worker_starts": totals["worker_starts"],
+        "worker_start_s_mean": totals["worker_start_s"] / max(1.0, totals["worker_starts"]),
+        "training_share_of_wall": totals["training_s"] / totals["slot_s"],
+        "train_tokens": totals["train_tokens"],
+    }
+
+
 def require_folder(folder: Path) -> Path:
     """A sweep folder that exists. Raises FolderError naming what was expected."""
     if not (folder / "resolved.yaml").is_file():

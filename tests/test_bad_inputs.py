@@ -141,6 +141,22 @@ SPEC_FAULTS: dict[str, tuple[Change, str, str]] = {
         "search.min_epochs",
         "at most train.epochs",
     ),
+    "searching the precision": (
+        put("space", value={"precision": {"kind": "choice", "values": ["fp32", "bf16"]}}),
+        "space.precision",
+        "in one precision",
+    ),
+    "given value outside its domain": (
+        put("search", "given", value=[{"optimizer.lr": 0.5}]),
+        "search.given.0.optimizer.lr",
+        "is not in its domain",
+    ),
+    "labels as backbones": (
+        put("space", value={"backbone.name": {"kind": "choice", "values": ["esm2_t6_8M_UR50D", "tiny"]}}),
+        "space.backbone.name",
+        "names are only labels",
+    ),
+    "negative GPUs": (put("resources", value={"gpus_per_trial": -1.0}), "resources.gpus_per_trial", "or equal to 0"),
     "float64 in DeepSpeed": (
         lambda tree: (
             put("train", "precision", value="fp64")(tree),
@@ -165,19 +181,20 @@ YAML_FAULTS: dict[str, tuple[str, str]] = {
 }
 
 _HEADER = "id,sequence,target,set,validation\n"
-_GOOD = "a,MKV,1.0,train,False\nb,MKL,2.0,train,False\nc,MKA,1.5,train,True\nd,MKG,1.2,train,True\ne,MKP,0.1,test,\n"
+_GOOD = "a,MKV,1.0,train,False\nb,MKL,2.0,train,False\nc,MKA,1.5,train,True\nd,MKG,1.2,train,True\n"
+_GOOD += "e,MKP,0.1,test,\nz,MKQ,0.3,test,\n"
 DATA_FAULTS: dict[str, tuple[str, str]] = {
     "empty table": ("", "is empty; expected a header line"),
     "header alone": (_HEADER, "holds no proteins"),
     "no target column": ("id,sequence,value\na,MKV,1\n", "has no column 'target'"),
     "column twice": ("id,sequence,target,target\na,MKV,1,1\n", "stands twice"),
     "ragged row": (_HEADER + "a,MKV,1.0\n", "has 3 cells, the header has 5"),
-    "empty id": (_HEADER + _GOOD + ",MKW,1.0,train,\n", "row 7: the id is empty"),
+    "empty id": (_HEADER + _GOOD + ",MKW,1.0,train,\n", "row 8: the id is empty"),
     "duplicate id": (_HEADER + _GOOD + "a,MKW,1.0,train,\n", "id 'a' was used in row 2"),
     "illegal character": (_HEADER + _GOOD + "f,MK-V,1.0,train,\n", "holds '-' at 3"),
     "lower case": (_HEADER + _GOOD + "f,mkv,1.0,train,\n", "use upper case"),
     "empty sequence": (_HEADER + _GOOD + "f,,1.0,train,\n", "the sequence is empty"),
-    "missing target": (_HEADER + _GOOD + "f,MKW,,train,\n", "row 7: target is empty"),
+    "missing target": (_HEADER + _GOOD + "f,MKW,,train,\n", "row 8: target is empty"),
     "NaN target": (_HEADER + _GOOD + "f,MKW,nan,train,\n", "target is nan"),
     "text target": (_HEADER + _GOOD + "f,MKW,high,train,\n", "'high' is no number"),
     "infinite target": (_HEADER + _GOOD + "f,MKW,inf,train,\n", "is not finite"),
@@ -187,6 +204,7 @@ DATA_FAULTS: dict[str, tuple[str, str]] = {
     "no training": (_HEADER + "a,MKV,1.0,test,\nb,MKL,2.0,test,\n", "no train proteins"),
     "shared sequence": (_HEADER + _GOOD + "f,MKV,1.0,test,\n", "is also in train"),
     "constant targets": (_HEADER + _GOOD.replace("2.0", "1.0"), "all 2 train targets equal 1.0"),
+    "one validation protein": (_HEADER + _GOOD.replace("d,MKG,1.2,train,True\n", ""), "cannot rank anything"),
     "over-long": (_HEADER + _GOOD + "f,MKVVVVVVVVVV,1.0,train,\n", "exceed 8 residues"),
 }
 
@@ -244,7 +262,7 @@ def test_data_fault(case: str, tmp_path: Path) -> None:
 
 
 def test_class_absent_from_training(tmp_path: Path) -> None:
-    text = _HEADER + "a,MKV,x,train,\nb,MKL,y,train,\nc,MKA,z,train,True\n"
+    text = _HEADER + "a,MKV,x,train,\nb,MKL,y,train,\nc,MKA,z,train,True\nd,MKG,x,train,True\n"
     (tmp_path / "data.csv").write_text(text)
     task = {"files": "data.csv", "kind": "classification", "columns": {"id": "id"}}
     file = sweep_file(tmp_path, sweep_tree(task=task, objective={"metric": "accuracy"}))

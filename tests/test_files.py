@@ -4,7 +4,6 @@ import json
 import multiprocessing
 import os
 import signal
-import socket
 import time
 from pathlib import Path
 
@@ -54,7 +53,7 @@ def test_an_owner_elsewhere_is_replaced_after_a_minute_of_silence(tmp_path: Path
 
 def test_who_lost_the_folder_stops_writing(tmp_path: Path) -> None:
     with FolderLock(tmp_path) as lock:
-        owner = {"host": socket.gethostname(), "pid": 1, "process_start": "1", "since": "now", "token": "theirs"}
+        owner = {"host": files._host(), "pid": 1, "process_start": "1", "since": "now", "token": "theirs"}
         (tmp_path / "lock.json").write_text(json.dumps(owner))
         with pytest.raises(FolderError, match="lost the folder"):
             lock.check()

@@ -52,10 +52,12 @@ def best(folder: Path, form: str) -> None:
 def report(folder: Path, out: Path | None, confidence: float) -> None:
     """Write the report of a sweep folder again and print it."""
     from plmray.report.write import markdown, write_report
+    from plmray.results import costs_summary, read_costs
 
     verdict, name = _verdict(folder, confidence)
-    paths = write_report(folder, verdict, name, out=out)
-    click.echo(markdown(verdict, name))
+    costs = costs_summary(read_costs(folder))
+    paths = write_report(folder, verdict, name, costs, out)
+    click.echo(markdown(verdict, name, costs))
     click.echo(f"written: {', '.join(str(path) for path in paths)}")
 
 

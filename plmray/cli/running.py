@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+import time
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -44,7 +45,7 @@ def run(
     sweep = load_sweep(file, overrides)
     if smoke_test:
         sweep = load_sweep(file, [*overrides, *_smoke_overrides(sweep)])
-    require("ray", "torch")
+    require("torch", "optuna", *([] if options["local"] else ["ray"]))
     from plmray.orchestrate.driver import RunOptions, check_paths, run_sweep
 
     choices = RunOptions(data_root=data_root, **options)
@@ -53,7 +54,11 @@ def run(
         click.echo("\n".join(plan_lines(make_plan(sweep, data_root))))
     if not yes and sys.stdin.isatty():
         click.confirm("Start?", default=True, abort=True)
-    outcome = run_sweep(sweep, choices, click.echo)
+    try:
+        outcome = run_sweep(sweep, choices, click.echo)
+    except KeyboardInterrupt:
+        click.echo("interrupted; finished trials are safe. Go on with --resume", err=True)
+        sys.exit(130)
     for line in _outcome_lines(outcome):
         click.echo(line)
     sys.exit(outcome.exit_code)
@@ -65,14 +70,18 @@ def _is_resumed(options: Any) -> bool:
 
 def _smoke_overrides(sweep: LoadedSweep) -> list[str]:
     spec = sweep.spec
-    changes = [f"name={spec.name}-smoke", "train.epochs=1", f"search.seeds=[{spec.search.seeds[0]}]"]
+    # A name of its own, so that a smoke test can be repeated and disturbs no sweep.
+    name = f"{spec.name}-smoke-{time.strftime('%Y%m%d-%H%M%S')}"
+    changes = [f"name={name}", "train.epochs=1", f"search.seeds=[{spec.search.seeds[0]}]"]
+    if "epochs" in spec.space:
+        changes.append("space.epochs={kind: choice, values: [1]}")
     if spec.search.sampler == "grid":
         changes.append("search.sampler=random")
     changes += ["search.candidates=2", "search.scheduler=none", "search.min_epochs=null", "search.given=[]"]
     if spec.replicate is not None:
         seeds = ", ".join(str(seed) for seed in spec.replicate.seeds[:2])
         changes += [
-            "replicate.top=1",
+            f"replicate.top={min(1, spec.replicate.top)}",
             f"replicate.random={min(1, spec.replicate.random)}",
             f"replicate.seeds=[{seeds}]",
         ]

@@ -24,7 +24,8 @@ def row_faults(rows: Sequence[Row], kind: str) -> Iterator[Fault]:
             yield _fault(row, "task.columns.id", "the id is empty; give every protein a name")
         elif row.id in first_with_id:
             first = first_with_id[row.id]
-            yield _fault(row, "task.columns.id", f"id '{row.id}' was used in row {first.line}; ids must differ")
+            where = f"row {first.line}" if first.file == row.file else f"{first.file}, row {first.line}"
+            yield _fault(row, "task.columns.id", f"id '{row.id}' was used in {where}; ids must differ")
         first_with_id.setdefault(row.id, row)
         yield from _sequence_faults(row)
         yield from _target_faults(row, kind)
@@ -63,6 +64,9 @@ def split_faults(splits: SplitRows, kind: str, shared_sequences: str) -> Iterato
     ):
         if not splits.get(name):  # type: ignore[call-overload]
             yield Fault("task.files", f"no {name} proteins; {advice}")
+    for name, rows in splits.items():
+        if name != "train" and len(rows) == 1:
+            yield Fault("task.files", f"one {name} protein cannot rank anything; give at least two, or none for test")
     if kind == "classification":
         yield from _class_faults(splits)
     else:

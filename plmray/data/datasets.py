@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -69,10 +69,13 @@ def load_data(task: TaskSpec, folder: Path, data_root: Path | None = None, *, ma
     faults += splits.drawn_twice(split_rows, task.validation_fraction)
     if task.validation_fraction is not None:
         split_rows = splits.draw_validation(split_rows, task.validation_fraction, task.split_seed)
-    faults += checks.split_faults(split_rows, task.kind, task.shared_sequences)
+    notes: list[str] = []
+    fitted = _as_trained(task, split_rows, notes)
+    # Judged as a model sees them: a window can make two variants one, a length limit can empty a split.
+    faults += checks.split_faults(fitted, task.kind, task.shared_sequences)
     if faults:
         raise DataError(checks.shortened(faults))
-    return _assembled(task, split_rows)
+    return _assembled(task, fitted, notes)
 
 
 def _split_rows(
@@ -87,20 +90,25 @@ def _split_rows(
         path = fetch.find(task.dataset, data_roots(data_root), may_fetch=may_fetch)
         return splits.by_columns(read_rows(path, task.columns))
     if isinstance(task.files, dict):
-        rows = {name: read_rows(folder / file, task.columns) for name, file in task.files.items()}
-        return {name: rows.get(name, []) for name in splits.SPLIT_NAMES}, []
+        return splits.by_files({name: read_rows(folder / file, task.columns) for name, file in task.files.items()})
     return splits.by_columns([row for file in task.files or [] for row in read_rows(folder / file, task.columns)])
 
 
-def _assembled(task: TaskSpec, split_rows: checks.SplitRows) -> ProteinData:
-    notes: list[str] = []
+def _as_trained(task: TaskSpec, split_rows: checks.SplitRows, notes: list[str]) -> checks.SplitRows:
+    """Rows with the sequences that training will see: within the window, within the length limit."""
+    first, last = _window(task, [row for group in split_rows.values() for row in group], notes)
+    return {
+        name: _fitted(task, name, [replace(row, sequence=row.sequence[first:last]) for row in group], notes)
+        for name, group in split_rows.items()
+    }
+
+
+def _assembled(task: TaskSpec, split_rows: checks.SplitRows, notes: list[str]) -> ProteinData:
     rows = [row for group in split_rows.values() for row in group]
-    first, last = _window(task, rows, notes)
     classes = tuple(sorted({row.target for row in rows})) if task.kind == "classification" else ()
-    parts: dict[SplitName, Proteins] = {}
-    for name, group in split_rows.items():
-        kept = [(row, row.sequence[first:last]) for row in group]
-        parts[name] = _proteins(_fitted(task, name, kept, notes), task.kind, classes)
+    parts: dict[SplitName, Proteins] = {
+        name: _proteins(group, task.kind, classes) for name, group in split_rows.items()
+    }
     rows_hash = content_hash(
         [[name, list(part.sequences), part.targets.tolist()] for name, part in sorted(parts.items())]
     )
@@ -137,34 +145,26 @@ def _window(task: TaskSpec, rows: Sequence[Row], notes: list[str]) -> tuple[int,
     return first, last
 
 
-def _fitted(task: TaskSpec, name: str, kept: list[tuple[Row, str]], notes: list[str]) -> list[tuple[Row, str]]:
-    over = [(row, sequence) for row, sequence in kept if len(sequence) > task.max_length]
+def _fitted(task: TaskSpec, name: str, rows: list[Row], notes: list[str]) -> list[Row]:
+    over = [row for row in rows if len(row.sequence) > task.max_length]
     if not over:
-        return kept
-    residues = sum(len(sequence) - task.max_length for _, sequence in over)
-    counted = f"{len(over)} of {len(kept)} {name} proteins exceed {task.max_length} residues (by {residues} in all)"
+        return rows
+    residues = sum(len(row.sequence) - task.max_length for row in over)
+    counted = f"{len(over)} of {len(rows)} {name} proteins exceed {task.max_length} residues (by {residues} in all)"
     if task.over_length == "refuse":
-        row = over[0][0]
-        raise DataError(
-            [
-                Fault(
-                    "task.over_length",
-                    f"{counted}, the first in row {row.line}; set task.over_length: cut or drop, or raise max_length",
-                    row.file,
-                    row.line,
-                )
-            ]
-        )
+        advice = "set task.over_length: cut or drop, or raise max_length"
+        message = f"{counted}, the first in row {over[0].line}; {advice}"
+        raise DataError([Fault("task.over_length", message, over[0].file, over[0].line)])
     notes.append(f"{counted}: {'cut' if task.over_length == 'cut' else 'dropped'}")
     if task.over_length == "drop":
-        return [pair for pair in kept if len(pair[1]) <= task.max_length]
-    return [(row, sequence[: task.max_length]) for row, sequence in kept]
+        return [row for row in rows if len(row.sequence) <= task.max_length]
+    return [replace(row, sequence=row.sequence[: task.max_length]) for row in rows]
 
 
-def _proteins(kept: list[tuple[Row, str]], kind: str, classes: tuple[str, ...]) -> Proteins:
+def _proteins(rows: list[Row], kind: str, classes: tuple[str, ...]) -> Proteins:
     if kind == "classification":
         number = {name: index for index, name in enumerate(classes)}
-        targets: NDArray[Any] = np.array([number[row.target] for row, _ in kept], dtype=np.int64)
+        targets: NDArray[Any] = np.array([number[row.target] for row in rows], dtype=np.int64)
     else:
-        targets = np.array([float(row.target) for row, _ in kept], dtype=np.float64)
-    return Proteins([row.id for row, _ in kept], [sequence for _, sequence in kept], targets)
+        targets = np.array([float(row.target) for row in rows], dtype=np.float64)
+    return Proteins([row.id for row in rows], [row.sequence for row in rows], targets)

@@ -116,7 +116,7 @@ def _row(path: Path, line: int, named: dict[str, str]) -> Row:
     return Row(
         file=str(path),
         line=line,
-        id=stripped.get("id", f"{path.stem}:{line}"),
+        id=stripped.get("id", f"{path}:{line}"),
         sequence=stripped["sequence"],
         target=stripped["target"],
         split=stripped.get("split"),

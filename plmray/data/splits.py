@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 
 from plmray.data.checks import SplitRows
 from plmray.data.formats import Row
@@ -38,6 +39,17 @@ def by_columns(rows: Sequence[Row]) -> tuple[SplitRows, list[Fault]]:
         else:
             splits["validation" if held_out in _TRUE else name].append(row)
     return splits, faults
+
+
+def by_files(files: Mapping[SplitName, list[Row]]) -> tuple[SplitRows, list[Fault]]:
+    """A file a split. Where none is given for validation, the train file's own ``validation`` column counts."""
+    own_validation = "validation" in files
+    named = [
+        replace(row, split=name, validation=None if own_validation or name != "train" else row.validation)
+        for name, rows in files.items()
+        for row in rows
+    ]
+    return by_columns(named)
 
 
 def draw_validation(splits: SplitRows, fraction: float, seed: int) -> SplitRows:

@@ -11,7 +11,7 @@ from torch import nn
 
 from plmray.errors import SetupError
 from plmray.model.tokens import ESM2_VOCABULARY, ResidueTokenizer, esm2_tokenizer, t5_tokenizer
-from plmray.spec.names import family, known_backbone, local_folder
+from plmray.spec.names import cached_snapshot, family, known_backbone, local_folder
 from plmray.spec.sweep import BackboneSpec, ShapeSpec
 
 
@@ -39,7 +39,27 @@ def load_tokenizer(backbone: BackboneSpec, folder: Path) -> ResidueTokenizer:
     from transformers import AutoTokenizer
 
     source, revision = source_of(backbone, folder)
-    return t5_tokenizer(AutoTokenizer.from_pretrained(source, revision=revision, trust_remote_code=False))
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(source, revision=revision, trust_remote_code=False)
+    except (OSError, ValueError) as error:
+        raise _not_loaded(source, error) from error
+    return t5_tokenizer(tokenizer)
+
+
+def fetch_weights(backbone: BackboneSpec, folder: Path) -> None:
+    """Have a hub checkpoint on this machine before ids are made of it. Raises SetupError when it cannot be had."""
+    if backbone.init == "random" or local_folder(backbone.name, folder) or cached_snapshot(backbone):
+        return
+    from huggingface_hub import snapshot_download
+
+    source, revision = source_of(backbone, folder)
+    patterns = ["*.json", "*.txt", "*.model", "*.safetensors"]
+    try:
+        snapshot = Path(snapshot_download(source, revision=revision, allow_patterns=patterns))
+        if not any(snapshot.glob("*.safetensors")):
+            snapshot_download(source, revision=revision, allow_patterns=["pytorch_model*.bin"])
+    except Exception as error:  # the hub's own errors share no base class
+        raise _not_loaded(source, error) from error
 
 
 def source_of(backbone: BackboneSpec, folder: Path) -> tuple[str, str | None]:
@@ -90,17 +110,36 @@ def _shape(backbone: BackboneSpec) -> ShapeSpec:
 
 def _pretrained(kind: Any, backbone: BackboneSpec, folder: Path, **options: Any) -> nn.Module:
     source, revision = source_of(backbone, folder)
+    encoder: nn.Module
     try:
-        encoder: nn.Module = kind.from_pretrained(
+        encoder, found = kind.from_pretrained(
             source,
             revision=revision,
             dtype=torch.float32,
             trust_remote_code=False,
+            output_loading_info=True,
             **options,
         )
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RuntimeError) as error:
+        raise _not_loaded(source, error) from error
+    missing = [key for key in found["missing_keys"] if not _may_be_missing(key)]
+    if missing:
+        # transformers would start these at random, differently each time, and train on noise.
         raise SetupError(
-            f"train.backbone: '{source}' could not be loaded ({str(error).splitlines()[0]}). Download it where there "
-            "is a network and give its folder, or try init: random."
-        ) from error
+            f"train.backbone: '{source}' lacks {len(missing)} weights of a {kind.__name__} (first: {missing[0]}); "
+            "it is a checkpoint of another architecture"
+        )
     return encoder
+
+
+def _may_be_missing(key: str) -> bool:
+    """Parts that embeddings do not pass through."""
+    return any(part in key for part in ("contact_head", "pooler", "position_ids", "inv_freq", "embed_tokens"))
+
+
+def _not_loaded(source: str, error: Exception) -> SetupError:
+    first_line = (str(error).splitlines() or [type(error).__name__])[0]
+    return SetupError(
+        f"train.backbone: '{source}' could not be loaded ({first_line}). Download it where there is a network and "
+        "give its folder, or try init: random."
+    )

@@ -10,6 +10,7 @@ from plmray.data.batches import EncodedData, encode_data
 from plmray.data.datasets import ProteinData
 from plmray.model.backbones import load_tokenizer
 from plmray.orchestrate import provenance
+from plmray.orchestrate.prepare import wants_gpu
 from plmray.plan import choose_engine
 from plmray.spec.load import LoadedSweep
 from plmray.spec.sweep import SweepSpec
@@ -25,10 +26,11 @@ class Bench:
     engine: str
     base: Path  # relative backbone folders start here
     folder: Path | None  # the sweep folder; None keeps nothing
+    use_gpu: bool
     facts: dict[str, Any] = field(default_factory=dict)
 
 
-def make_bench(sweep: LoadedSweep, data: ProteinData, precision: str, folder: Path | None) -> Bench:
+def make_bench(sweep: LoadedSweep, data: ProteinData, precision: str, folder: Path | None, *, has_gpu: bool) -> Bench:
     return Bench(
         spec=sweep.spec,
         data=encode(sweep, data),
@@ -36,6 +38,7 @@ def make_bench(sweep: LoadedSweep, data: ProteinData, precision: str, folder: Pa
         engine=choose_engine(sweep.spec)[0],
         base=sweep.folder,
         folder=folder,
+        use_gpu=wants_gpu(sweep, has_gpu),
         facts={**provenance.software(), "commit": provenance.commit(sweep.folder)},
     )
 

@@ -77,8 +77,13 @@ def _memory() -> Finding:
 
 def _storage(path: Path) -> Iterator[Finding]:
     from plmray.errors import PlmrayError
-    from plmray.orchestrate.ray_job import require_lasting
+    from plmray.orchestrate.ray_job import require_folder_path, require_lasting
 
+    try:
+        require_folder_path(path)
+    except PlmrayError as error:
+        yield Finding("bad", "storage", str(error), "give a folder, shared between the nodes")
+        return
     existing = next(parent for parent in [path.absolute(), *path.absolute().parents] if parent.exists())
     try:
         require_lasting("--storage-path", path, "Give an absolute path on storage that every node shares.")

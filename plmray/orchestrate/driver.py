@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +13,7 @@ from plmray.data.datasets import ProteinData, load_data
 from plmray.errors import FolderError, SetupError
 from plmray.files import FolderLock, append_json_line, read_json_lines
 from plmray.metrics import METRICS
+from plmray.model.backbones import fetch_weights
 from plmray.orchestrate import provenance
 from plmray.orchestrate.bench import Bench, make_bench
 from plmray.orchestrate.folder import SweepFolder
@@ -21,15 +23,21 @@ from plmray.orchestrate.jobs import Job, Report
 from plmray.orchestrate.phases import Events, ReplicatePhase, SearchPhase
 from plmray.orchestrate.prepare import data_facts, make_identifier
 from plmray.orchestrate.progress import Costs, Progress, TimedSource
-from plmray.orchestrate.ray_job import inside_ray_job, require_lasting, require_lasting_store
+from plmray.orchestrate.ray_job import (
+    inside_ray_job,
+    require_folder_path,
+    require_lasting,
+    require_lasting_store,
+)
 from plmray.orchestrate.sync import record_store, sweep_params
 from plmray.orchestrate.tracking import Mirror, Tracker, log_outcome, tracking_uri
 from plmray.orchestrate.worker import Worker
 from plmray.plan import Plan, choose_engine, make_plan
 from plmray.report.verdict import candidate_summaries, judge
 from plmray.report.write import headline, write_report
-from plmray.results import TrialResult, write_table
+from plmray.results import TrialResult, costs_summary, read_costs, write_costs, write_table
 from plmray.spec.load import LoadedSweep
+from plmray.spec.sweep import SweepSpec
 from plmray.trial import Candidate, Identifier
 
 logger = logging.getLogger(__name__)
@@ -49,11 +57,12 @@ class RunOptions:
 
 @dataclass(frozen=True)
 class Outcome:
-    """How a sweep ended. ``exit_code``: 0 complete, 1 some trials failed, 130 interrupted."""
+    """How a sweep ended. ``exit_code``: 0 complete, 1 some trials failed (or none completed), 130 interrupted."""
 
     folder: Path
     headline: str
     num_failed: int
+    num_complete: int
     interrupted: bool
     costs: dict[str, float]
     tracking_uri: str
@@ -61,7 +70,7 @@ class Outcome:
 
     @property
     def exit_code(self) -> int:
-        return 130 if self.interrupted else 1 if self.num_failed else 0
+        return 130 if self.interrupted else 1 if self.num_failed or not self.num_complete else 0
 
 
 def run_sweep(sweep: LoadedSweep, options: RunOptions, echo: Callable[[str], None]) -> Outcome:
@@ -72,20 +81,33 @@ def run_sweep(sweep: LoadedSweep, options: RunOptions, echo: Callable[[str], Non
     with FolderLock(path) as lock:
         folder = SweepFolder(path, lock)
         copy_records(folder, options.replay_from)
+        if options.replay and not folder.candidates:
+            raise FolderError(
+                f"{path} has no candidates.jsonl to replay; run it without --replay, or --replay-from DIR"
+            )
         folder.start(sweep.spec, resume=options.resume or options.replay, base=sweep.folder)
         if options.resume:
             folder.forget_failed()
-        return Driver(sweep, options, folder, data, echo).run()
+        return Driver(sweep, options, folder, data, logged(echo, path / "sweep.log")).run()
+
+
+def logged(echo: Callable[[str], None], file: Path) -> Callable[[str], None]:
+    """Also write every line, with its time, to the sweep's log."""
+
+    def both(text: str) -> None:
+        echo(text)
+        with file.open("a", encoding="utf-8") as stream:
+            stream.write(f"{time.strftime('%Y-%m-%dT%H:%M:%SZ', time.gmtime())} {text}\n")
+
+    return both
 
 
 def check_paths(sweep: LoadedSweep, options: RunOptions) -> None:
     """Refuse what a Ray job would lose, and stores this version cannot write."""
-    storage = str(options.storage_path)
-    if "://" in storage or storage.startswith(("s3:/", "gs:/", "hdfs:/")):
-        raise SetupError(
-            f"--storage-path {storage}: expected a folder (a shared one on a cluster), not an object store"
-        )
-    require_lasting("--storage-path", storage, "Give an absolute path on storage that every node shares.")
+    require_folder_path(options.storage_path)
+    require_lasting("--storage-path", options.storage_path, "Give an absolute path on storage that every node shares.")
+    if options.local and (options.address or options.max_concurrent):
+        raise SetupError("--local is one process without Ray: drop --address and --max-concurrent, or --local")
     if options.data_root is not None:
         require_lasting("--data-root", options.data_root, "Give an absolute path.")
     require_lasting_store(sweep.spec.tracking.uri)
@@ -134,15 +156,16 @@ class Driver:
         self.metric = METRICS[self.spec.objective.metric]
         self.engine, _ = choose_engine(self.spec)
         self.in_turn = self.engine == "deepspeed"
-        self.costs = Costs()
-        self.replay = options.replay or options.replay_from is not None
+        self.costs = Costs(before=read_costs(folder.path))
 
     def run(self) -> Outcome:
         place, has_gpu, close_place = self._open_place()
         try:
+            for name in searched_backbones(self.spec):
+                fetch_weights(self.spec.train.backbone.model_copy(update={"name": name}), self.sweep.folder)
             identifier = make_identifier(self.sweep, self.data.hash, has_gpu)
             plan = make_plan(self.spec, data_facts(self.sweep, self.data), identifier)
-            bench = make_bench(self.sweep, self.data, plan.precision, self.folder.path)
+            bench = make_bench(self.sweep, self.data, plan.precision, self.folder.path, has_gpu=has_gpu)
             tracker = self._start_tracking(plan)
             events = self._events(plan, tracker)
             place = place(bench)
@@ -163,10 +186,11 @@ class Driver:
             events,
             lag=place.concurrency,
             in_turn=self.in_turn,
-            replay=self.replay,
         )
         self.costs.slots = place.concurrency
         place.run(TimedSource(search, self.costs))
+        if len(search.order) < plan.phases[0].candidates:
+            self.echo(f"the space holds no more than {len(search.order)} different candidates; the search ends early")
         if self.spec.replicate is None:
             return
         chosen = self._promote(search, plan, identifier)
@@ -179,12 +203,14 @@ class Driver:
     def _promote(self, search: SearchPhase, plan: Plan, identifier: Identifier) -> list[Candidate]:
         """The best and the anchors. The choice is recorded before it acts, and a recorded one stands."""
         assert self.spec.replicate is not None
-        recorded = next((d for d in self.folder.decisions if d["kind"] == "promotion"), None)
-        if recorded is not None:
-            top = [identifier.known[candidate_id] for candidate_id in recorded["top"]]
-        else:
+        complete = len(search.ranked())
+        promotions = [d for d in self.folder.decisions if d["kind"] == "promotion" and d["complete"] == complete]
+        if promotions:
+            top = [identifier.known[candidate_id] for candidate_id in promotions[-1]["top"]]
+        else:  # none yet, or made while trials were missing that have completed since
             top = search.ranked()[: self.spec.replicate.top]
-            self.folder.record_decision({"kind": "promotion", "top": [candidate.id for candidate in top]})
+            record = {"kind": "promotion", "complete": complete, "top": [candidate.id for candidate in top]}
+            self.folder.record_decision(record)
         chosen = {candidate.id: identifier.known[candidate.id] for candidate in [*top, *plan.anchors]}
         known = {record["id"] for record in self.folder.candidates if record["phase"] == "replicate"}
         for index, candidate in enumerate(chosen.values()):
@@ -240,7 +266,8 @@ class Driver:
         results = list(self.folder.results.values())
         write_table(self.folder.path, results)
         verdict = judge(results, self.spec.objective.metric)
-        costs = self.costs.summary()
+        write_costs(self.folder.path, self.costs.totals())
+        costs = costs_summary(self.costs.totals())
         write_report(self.folder.path, verdict, self.spec.name, costs)
         failed = sum(result.state == "FAILED" for result in results)
         status = "interrupted" if interrupted else "failures" if failed else "complete"
@@ -250,13 +277,27 @@ class Driver:
         complete = tracker.close()
         if not complete:
             self.echo(f"MLflow has not everything yet; once it is reachable run: plmray sync {self.folder.path}")
-        return Outcome(self.folder.path, headline(verdict), failed, interrupted, costs, tracker.mirror.uri, complete)
+        return Outcome(
+            folder=self.folder.path,
+            headline=headline(verdict),
+            num_failed=failed,
+            num_complete=sum(result.state == "COMPLETE" for result in results),
+            interrupted=interrupted,
+            costs=costs,
+            tracking_uri=tracker.mirror.uri,
+            tracking_complete=complete,
+        )
 
 
 class LocalPlace(Here):
     """This process as a place with one slot."""
 
     concurrency = 1
+
+
+def searched_backbones(spec: SweepSpec) -> list[str]:
+    domain = spec.space.get("backbone.name")
+    return [str(name) for name in domain.grid()] if domain is not None else [spec.train.backbone.name]
 
 
 def open_mirror(sweep: LoadedSweep, folder: SweepFolder) -> Mirror:

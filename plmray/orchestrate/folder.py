@@ -39,7 +39,7 @@ class SweepFolder:
     def start(self, spec: SweepSpec, *, resume: bool, base: Path) -> None:
         """Write ``resolved.yaml``, or check that a resumed sweep is still the same one."""
         file = self.path / "resolved.yaml"
-        if not file.exists():
+        if not file.exists() or not (self.candidates or self.results or resume):
             self._write(file, yaml.safe_dump(_resolved(spec, base), sort_keys=False))
             return
         if not resume:

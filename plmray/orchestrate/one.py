@@ -36,7 +36,7 @@ def run_trial(
     candidate = identifier.candidate(parameters, "given")
     epochs = int(parameters.get("epochs", sweep.spec.train.epochs))
     job = Job(candidate, (seed,), "replicate", tuple(range(1, epochs + 1)), take_test=take_test)
-    bench = make_bench(sweep, data, identifier.precision, folder=None)
+    bench = make_bench(sweep, data, identifier.precision, None, has_gpu=torch.cuda.is_available())
     return _finished(bench, job, sweep.spec.objective.metric, echo)
 
 

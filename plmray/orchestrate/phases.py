@@ -92,15 +92,14 @@ class SearchPhase(_Phase):
         *,
         lag: int,
         in_turn: bool,
-        replay: bool = False,
     ) -> None:
         super().__init__(spec, folder, events)
-        self.identifier, self.lag, self.replay = identifier, max(1, lag), replay
+        self.identifier, self.lag = identifier, max(1, lag)
         self.metric = METRICS[spec.objective.metric]
         space = Space(spec.space)
         self.search = CandidateSearch(space, spec.search, self.metric.direction, spec.train.epochs)
         self.recorded = [record for record in folder.candidates if record["phase"] == "search"]
-        self.decided = {
+        self.decided: dict[tuple[str, int], bool] = {
             (d["candidate_id"], d["epoch"]): d["decision"] == "stop" for d in folder.decisions if d["kind"] == "rung"
         }
         self.order: list[Candidate] = []
@@ -126,16 +125,12 @@ class SearchPhase(_Phase):
 
     def observe(self, job: Job, report: Report) -> bool:
         self._take(job, report)
-        if report.finished or not report.judged or report.mean is None:
+        unjudged = self.spec.search.scheduler == "none" or report.finished or not report.judged
+        if unjudged or report.mean is None:
             return False
         key = (job.candidate.id, report.epoch)
-        judged_before = key in self.decided
-        stop = self.search.observe(self.numbers[job.candidate.id], report.epoch, report.mean)
-        if judged_before:
-            return bool(self.decided[key])
-        if self.replay:
-            stop = False  # no decision on record: the candidate went on
-        if self.spec.search.scheduler != "none":
+        if key not in self.decided:
+            stop = self.search.observe(self.numbers[job.candidate.id], report.epoch, report.mean)
             self.folder.record_decision(
                 {
                     "kind": "rung",
@@ -146,7 +141,7 @@ class SearchPhase(_Phase):
                 }
             )
             self.decided[key] = stop
-        return stop
+        return self.decided[key]
 
     def finish(self, job: Job, report: Report | None, error: str | None = None) -> None:
         if error is not None:
@@ -178,8 +173,6 @@ class SearchPhase(_Phase):
     def _next_candidate(self) -> Candidate | None:
         index = len(self.order)
         record = self.recorded[index] if index < len(self.recorded) else None
-        if record is None and self.replay:
-            return None
         self._tell_finished()
         origin: Origin = "given" if index < len(self.spec.search.given) else "searched"
         candidate = self._again(record, origin) if record else self._fresh(self._given(index), origin)
@@ -210,6 +203,9 @@ class SearchPhase(_Phase):
                 "weights or precision changed since the sweep began. Restore them, or start under another name."
             )
         self.numbers[candidate.id] = number
+        for decision in self.folder.decisions:  # the rungs, as they stood
+            if decision["kind"] == "rung" and decision["candidate_id"] == candidate.id:
+                self.search.observe(number, decision["epoch"], decision["mean"])
         return candidate
 
     def _given(self, index: int) -> Parameters | None:

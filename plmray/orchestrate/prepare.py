@@ -50,11 +50,15 @@ def plan_without_data(sweep: LoadedSweep, error: DataError) -> Plan:
 
 
 def make_identifier(sweep: LoadedSweep, data_hash: str, has_gpu: bool | None) -> Identifier:
-    gpus = sweep.spec.resources.gpus_per_trial
     gpu_here = local_gpu_count() > 0 if has_gpu is None else has_gpu
-    wants_gpu = gpu_here if gpus == "auto" else gpus > 0
-    precision = resolve_precision(sweep.spec.train, wants_gpu)
+    precision = resolve_precision(sweep.spec.train, wants_gpu(sweep, gpu_here))
     return Identifier(sweep.spec, data_hash, precision, memoised(lambda b: weights_hash(b, sweep.folder)))
+
+
+def wants_gpu(sweep: LoadedSweep, has_gpu: bool) -> bool:
+    """Whether trials run on a GPU: where there is one, unless the sweep says how many."""
+    gpus = sweep.spec.resources.gpus_per_trial
+    return has_gpu if gpus == "auto" else gpus > 0
 
 
 def data_facts(sweep: LoadedSweep, data: ProteinData) -> DataFacts:

@@ -60,8 +60,9 @@ class Progress:
 
 @dataclass
 class Costs:
-    """Seconds of a sweep by what they were spent on."""
+    """Seconds of a sweep by what they were spent on. Runs that were resumed add up (``before``)."""
 
+    before: dict[str, float] = field(default_factory=dict)
     started: float = field(default_factory=time.monotonic)
     driver_s: float = 0.0
     worker_starts_s: list[float] = field(default_factory=list)
@@ -83,20 +84,20 @@ class Costs:
         self.training_s += result.seconds
         self.tokens += result.tokens
 
-    def summary(self) -> dict[str, float]:
-        """Driver seconds are those on the path between two jobs; the training share is of wall time × slots."""
-        wall = time.monotonic() - self.started
-        starts = self.worker_starts_s
-        return {
-            "wall_s": wall,
+    def totals(self) -> dict[str, float]:
+        """Sums over all runs of the sweep: what the folder keeps."""
+        wall_s = time.monotonic() - self.started
+        now = {
+            "wall_s": wall_s,
+            "slot_s": wall_s * self.slots,
             "trials": float(self.trials),
-            "trials_per_hour": 3600 * self.trials / wall if wall else 0.0,
-            "driver_s_per_trial": self.driver_s / max(1, self.trials),
-            "worker_starts": float(len(starts)),
-            "worker_start_s_mean": sum(starts) / len(starts) if starts else 0.0,
-            "training_share_of_wall": self.training_s / (wall * self.slots) if wall else 0.0,
+            "driver_s": self.driver_s,
+            "worker_starts": float(len(self.worker_starts_s)),
+            "worker_start_s": sum(self.worker_starts_s),
+            "training_s": self.training_s,
             "train_tokens": float(self.tokens),
         }
+        return {name: value + self.before.get(name, 0.0) for name, value in now.items()}
 
 
 class TimedSource:

@@ -13,7 +13,7 @@ from plmray.orchestrate.folder import SweepFolder
 from plmray.orchestrate.tracking import Mirror, log_outcome, tracking_uri
 from plmray.report.verdict import candidate_summaries, judge
 from plmray.report.write import write_report
-from plmray.results import write_table
+from plmray.results import costs_summary, read_costs, write_table
 from plmray.spec.checks import flat
 from plmray.spec.sweep import SweepSpec
 
@@ -43,9 +43,12 @@ def sync_folder(path: Path, uri: str | None) -> tuple[int, str]:
         mirror.finish_trial(result)
     write_table(path, results)
     verdict = judge(results, metric)
-    write_report(path, verdict, spec.name)
+    costs = costs_summary(read_costs(path))
+    write_report(path, verdict, spec.name, costs)
     mirror.finish_candidates(candidate_summaries(results))
-    log_outcome(mirror, verdict, path, {}, "complete" if not any(r.state == "FAILED" for r in results) else "failures")
+    log_outcome(
+        mirror, verdict, path, costs, "complete" if not any(r.state == "FAILED" for r in results) else "failures"
+    )
     return len(results), store
 
 

@@ -13,6 +13,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -50,7 +51,12 @@ class Mirror:
     _experiment_id: str = ""
     _runs: dict[str, str] = field(default_factory=dict)
     _finished: set[str] = field(default_factory=set)
+    _described: set[str] = field(default_factory=set)
     _last_step: dict[str, int] = field(default_factory=dict)
+
+    @staticmethod
+    def is_installed() -> bool:
+        return find_spec("mlflow") is not None
 
     def connect(self) -> None:
         """Open the store, find the experiment and the runs an earlier driver made. Raises where it is down."""
@@ -70,10 +76,10 @@ class Mirror:
 
     def start_sweep(self, params: Mapping[str, Any], tags: Mapping[str, str], data: Mapping[str, Any]) -> None:
         run_id = self._run("sweep", self.sweep_name, None, tags)
-        if "plmray.inputs" not in self._finished:
+        if "sweep" not in self._described:
             self._log_params(run_id, params)
             self._log_input(run_id, data)
-            self._finished.add("plmray.inputs")
+            self._described.add("sweep")
 
     def start_candidate(self, candidate: Candidate) -> None:
         self._candidate_run(candidate.id, candidate.origin, candidate.parameters)
@@ -152,13 +158,15 @@ class Mirror:
             for run in page:
                 key = run.data.tags.get("plmray.key", "")
                 self._runs[key] = run.info.run_id
-                if run.info.status != "RUNNING" and key.startswith("trial:"):
+                if run.inputs.dataset_inputs if key == "sweep" else run.data.params:
+                    self._described.add(key)
+                if not key.startswith("trial:"):
+                    continue
+                if run.data.tags.get("plmray.state") in ("COMPLETE", "PRUNED"):  # a failed one may run again
                     self._finished.add(key)
-                elif key.startswith("trial:"):
+                else:
                     history = client.get_metric_history(run.info.run_id, "validation/loss")
                     self._last_step[run.info.run_id] = max((point.step for point in history), default=0)
-                elif key == "sweep":
-                    self._finished.add("plmray.inputs")
             token = page.token
             if not token:
                 return
@@ -180,17 +188,16 @@ class Mirror:
 
     def _candidate_run(self, candidate_id: str, origin: str, parameters: Mapping[str, Any]) -> str:
         key = f"candidate:{candidate_id}"
-        is_new = key not in self._runs
         tags = {"plmray.candidate_id": candidate_id, "plmray.origin": origin}
         run_id = self._run(key, candidate_id, self._runs["sweep"], tags)
-        if is_new:
+        if key not in self._described:
             self._log_params(run_id, parameters)
+            self._described.add(key)
         return run_id
 
     def _trial_run(self, trial: TrialResult) -> str:
         parent = self._candidate_run(trial.candidate_id, trial.origin, trial.parameters)
         key = f"trial:{trial.trial_id}"
-        is_new = key not in self._runs
         tags = {
             "plmray.trial_id": trial.trial_id,
             "plmray.candidate_id": trial.candidate_id,
@@ -198,8 +205,9 @@ class Mirror:
             "plmray.seed": str(trial.seed),
         }
         run_id = self._run(key, f"{trial.phase} seed {trial.seed}", parent, tags)
-        if is_new:
+        if key not in self._described:
             self._log_params(run_id, {**trial.parameters, "seed": trial.seed})
+            self._described.add(key)
         return run_id
 
     def _log(self, run_id: str, numbers: Mapping[str, float | int | None], tags: Mapping[str, str]) -> None:
@@ -243,7 +251,8 @@ class Tracker:
         self._thread.start()
 
     def put(self, action: Callable[[], None]) -> None:
-        self._queue.put(action)
+        if self.mirror.is_installed():  # without MLflow the folder has it all, and sync can send it later
+            self._queue.put(action)
 
     def close(self) -> bool:
         """Send what is left, for a minute at most. False where something is left for ``plmray sync``."""

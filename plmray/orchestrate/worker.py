@@ -14,7 +14,7 @@ from typing import Any
 
 import torch
 
-from plmray.errors import SetupError
+from plmray.errors import PlmrayError, SetupError
 from plmray.model.adapters import TARGETS
 from plmray.model.assemble import ProteinModel, build_model, trainable_count
 from plmray.model.backbones import load_encoder
@@ -83,8 +83,13 @@ def frozen_encoder(backbone: BackboneSpec, base: Path) -> torch.nn.Module:
     return _ENCODERS[key]
 
 
-def device_here() -> torch.device:
-    return torch.device("cuda", torch.cuda.current_device()) if torch.cuda.is_available() else torch.device("cpu")
+def device_of(bench: Bench) -> torch.device:
+    """The GPU that Ray gave this process, where the sweep uses one. Raises SetupError when there is none."""
+    if not bench.use_gpu:
+        return torch.device("cpu")
+    if not torch.cuda.is_available():
+        raise SetupError("the sweep asks for a GPU (resources.gpus_per_trial) and this process sees none")
+    return torch.device("cuda", torch.cuda.current_device())
 
 
 def prepare_process(spec: SweepSpec) -> None:
@@ -103,7 +108,11 @@ class Worker:
     def reports(self, job: Job) -> Iterator[Report]:
         """All seeds to each rung in turn; where they cannot share a process, one after the other."""
         release_memory()  # a stopped trial may have skipped its own clean-up
-        return self._in_turn(job) if self.bench.engine == "deepspeed" else self._side_by_side(job)
+        try:
+            yield from self._in_turn(job) if self.bench.engine == "deepspeed" else self._side_by_side(job)
+        except (OverTime, PlmrayError) as error:  # another attempt would end the same way
+            failed = [TrialResult.failed(trial, str(error), engine=self.bench.engine) for trial in job.trials()]
+            yield Report(job.report_epochs[-1], None, failed, finished=True)
 
     def _side_by_side(self, job: Job) -> Iterator[Report]:
         runs = [self._start(trial) for trial in job.trials()]
@@ -221,7 +230,7 @@ class Worker:
 
 def make_engine(bench: Bench, model: ProteinModel, settings: TrainSpec) -> Engine:
     resources = bench.spec.resources
-    device = device_here()
+    device = device_of(bench)
     if bench.precision == "bf16" and device.type == "cuda" and not torch.cuda.is_bf16_supported():
         raise SetupError(f"{torch.cuda.get_device_name(device)} has no bf16; set train.precision: fp32")
     options: dict[str, Any] = {

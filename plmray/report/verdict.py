@@ -54,6 +54,7 @@ class Verdict:
     shares: AnchorShares | None
     counts: Mapping[str, Mapping[str, int]]
     failures: tuple[TrialResult, ...]
+    confidence: float = 0.95
     warnings: tuple[str, ...] = field(default=())
 
     @property
@@ -77,6 +78,7 @@ def judge(results: Sequence[TrialResult], metric: str, confidence: float = 0.95)
         shares=anchor_shares(ScoreGrid.from_results(anchors).by_candidate(), confidence),
         counts=_counts(results),
         failures=tuple(r for r in results if r.state == "FAILED" or (r.state == "PRUNED" and _diverged(r))),
+        confidence=confidence,
         warnings=tuple(_warnings(results, phase, rows)),
     )
 

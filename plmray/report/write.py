@@ -21,7 +21,7 @@ def headline(verdict: Verdict) -> str:
     best = verdict.best
     if best is None:
         return "No candidate completed: see the failures below."
-    text = f"Best candidate: {best.candidate_id}, {verdict.metric} {_interval(best.mean)} over {best.num_seeds} seeds"
+    text = f"Best candidate: {best.candidate_id}, {verdict.metric} {_interval(best.mean)} over {_seeds(best.num_seeds)}"
     if math.isfinite(best.test_mean.value):
         text += f" (test {_interval(best.test_mean)})"
     shares = verdict.shares
@@ -98,14 +98,15 @@ def _candidate_lines(verdict: Verdict) -> Iterator[str]:
         )
         for row in verdict.candidates[:ROWS_SHOWN]
     ]
-    own = f"{verdict.metric}, mean [95 %]"
+    level = f"[{100 * verdict.confidence:g} %]"
+    own = f"{verdict.metric}, mean {level}"
     header = [
         "candidate",
         "origin",
         own,
         "seed SD",
         "seeds",
-        "test, mean [95 %]",
+        f"test, mean {level}",
         "train loss",
         "trainable",
         "settings",
@@ -127,11 +128,11 @@ def _spread_lines(verdict: Verdict) -> Iterator[str]:
     yield ""
     shares = verdict.shares
     if shares is None:
-        yield "Shares of variance need at least two random candidates with two seeds each (`replicate.random`)."
+        yield "Shares of variance need at least two random candidates and two seeds (`replicate.random`)."
         yield ""
         return
     yield from table(
-        ("source", "variance", "share [95 %]"),
+        ("source", "variance", f"share [{100 * verdict.confidence:g} %]"),
         [
             ("candidate (all hyperparameters)", f"{shares.candidate_variance:.3g}", _share(shares.candidate_share)),
             ("seed", f"{shares.seed_variance:.3g}", _share(shares.seed_share)),
@@ -154,7 +155,16 @@ def _group_lines(verdict: Verdict) -> Iterator[str]:
         (group.parameter, group.level, _interval(group.mean), str(group.num_candidates), str(group.num_trials))
         for group in verdict.groups
     ]
-    yield from table(("setting", "value", f"{verdict.metric}, mean [95 % over seeds]", "candidates", "trials"), rows)
+    yield from table(
+        (
+            "setting",
+            "value",
+            f"{verdict.metric}, mean [{100 * verdict.confidence:g} % over seeds]",
+            "candidates",
+            "trials",
+        ),
+        rows,
+    )
     yield ""
     yield "Candidates of one value differ in their other settings too: a description, not a fair contest."
     yield ""
@@ -171,6 +181,10 @@ def _trial_lines(verdict: Verdict) -> Iterator[str]:
         yield f"- {result.trial_id} ({result.state}): {reason}"
     if verdict.failures:
         yield ""
+
+
+def _seeds(count: int) -> str:
+    return f"{count} seed" if count == 1 else f"{count} seeds"
 
 
 def _too_small() -> str:

@@ -94,6 +94,8 @@ def _space_faults(spec: SweepSpec) -> Found:
     for key, domain in spec.space.items():
         if "seed" in key.split("."):
             yield ("space", key), "the seed is never searched; put seeds in search.seeds and replicate.seeds"
+        elif key == "precision":
+            yield ("space", key), "one sweep computes in one precision; set train.precision, and sweep it by two files"
         elif key not in fields:
             yield ("space", key), f"is no field of the train settings; {nearest_name(key, fields)}"
         else:
@@ -134,10 +136,7 @@ def _search_faults(spec: SweepSpec) -> Found:
     if search.sampler == "grid":
         yield from _grid_faults(spec)
     for index, given in enumerate(search.given):
-        for key in given:
-            if key not in spec.space:
-                yield ("search", "given", index, key), f"is no parameter; {nearest_name(key, spec.space or ['(none)'])}"
-        for key, message in parameter_faults(spec.train, {k: v for k, v in given.items() if k in spec.space}):
+        for key, message in _given_faults(spec, given):
             yield ("search", "given", index, key), message
     if search.scheduler != "none" and "epochs" in spec.space:
         yield (
@@ -150,6 +149,17 @@ def _search_faults(spec: SweepSpec) -> Found:
             ("search", "min_epochs"),
             f"found {search.min_epochs}, expected at most train.epochs ({spec.train.epochs})",
         )
+
+
+def _given_faults(spec: SweepSpec, given: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    for key, value in given.items():
+        domain = spec.space.get(key)
+        if domain is None:
+            yield key, f"is no parameter; {nearest_name(key, spec.space or ['(none)'])}"
+        elif not domain.contains(value):
+            yield key, f"{value!r} is not in its domain {domain.model_dump(exclude={'when'}, exclude_defaults=True)}"
+        elif any(other in given and given[other] not in as_list(wanted) for other, wanted in domain.when.items()):
+            yield key, f"does not exist where {', '.join(domain.when)} is as given here; drop it"
 
 
 def _grid_faults(spec: SweepSpec) -> Found:
@@ -199,14 +209,29 @@ def _backbone_faults(spec: SweepSpec, folder: Path) -> Found:
     message = backbone_fault(spec.train.backbone, folder)
     if message:
         yield ("train", "backbone"), message
-    elif spec.train.pooling == "cls" and family(spec.train.backbone, folder) == "t5":
+        return
+    own = family(spec.train.backbone, folder)
+    pooling = spec.space.get("pooling")
+    reads_cls = spec.train.pooling == "cls" if pooling is None else pooling.contains("cls")
+    if reads_cls and own == "t5":
         yield ("train", "pooling"), "a T5 encoder has no <cls> token; use pooling: mean"
     domain = spec.space.get("backbone.name")
     if isinstance(domain, (ChoiceDomain, OrdinalDomain)):
-        for name in domain.values:
-            message = backbone_fault(spec.train.backbone.model_copy(update={"name": name}), folder)
-            if message:
-                yield ("space", "backbone.name"), message
+        yield from _searched_backbone_faults(spec, domain.values, own, folder)
+
+
+def _searched_backbone_faults(spec: SweepSpec, names: list[Any], own: str, folder: Path) -> Found:
+    place: Place = ("space", "backbone.name")
+    if spec.train.backbone.shape is not None:
+        yield place, "a shape is given, so names are only labels; search over backbone.init_seed, or drop the shape"
+        return
+    for name in names:
+        backbone = spec.train.backbone.model_copy(update={"name": name})
+        message = backbone_fault(backbone, folder)
+        if message:
+            yield place, message
+        elif family(backbone, folder) != own:
+            yield place, f"{name} and {spec.train.backbone.name} read different tokens; give each family its own sweep"
 
 
 def _engine_faults(spec: SweepSpec) -> Found:

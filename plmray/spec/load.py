@@ -153,7 +153,7 @@ def _override_place(key: str) -> Place:
 
 def parse_parameters(text: Mapping[str, Any], spec: SweepSpec) -> dict[str, Any]:
     """Check hand-given parameters (``plmray trial --params``). Raises SpecError naming the nearest key."""
-    known = checks.train_fields(TrainSpec)
+    known = [key for key in checks.train_fields(TrainSpec) if key != "precision"]  # one a sweep: --set it
     faults = [
         Fault(key, f"is no field of the train settings; {nearest_name(key, known)}", "--params")
         for key in text

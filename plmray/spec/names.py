@@ -62,20 +62,30 @@ def known_backbone(name: str) -> KnownBackbone | None:
 
 
 def family(backbone: BackboneSpec, folder: Path) -> Family:
-    """The architecture of a backbone: from its name, or from the model type in a local folder's config.json."""
+    """The architecture of a backbone: from its name, or from the model type in its config.json.
+
+    A hub id that is not downloaded yet counts as ESM2 until its configuration is here.
+    """
     known = known_backbone(backbone.name)
-    path = local_folder(backbone.name, folder)
     if known is not None:
         return known.family
-    if path is not None and json.loads((path / "config.json").read_text()).get("model_type") == "t5":
-        return "t5"
-    return "esm2"
+    return "t5" if backbone.init == "pretrained" and _model_type(backbone, folder) == "t5" else "esm2"
+
+
+def _model_type(backbone: BackboneSpec, folder: Path) -> str | None:
+    snapshot = local_folder(backbone.name, folder) or cached_snapshot(backbone)
+    if snapshot is None:
+        return None
+    return str(json.loads((snapshot / "config.json").read_text()).get("model_type"))
 
 
 def backbone_fault(backbone: BackboneSpec, folder: Path) -> str | None:
     """Why a backbone cannot be had, as far as names and folders tell; None where nothing speaks against it."""
     name = backbone.name
     known = known_backbone(name)
+    model_type = _model_type(backbone, folder) if backbone.init == "pretrained" else None
+    if model_type not in (None, "esm", "t5"):
+        return f"'{name}' is a {model_type} model; this version trains esm and t5 encoders"
     if backbone.init == "random" and backbone.shape is None and known and known.shape is None:
         return f"init: random builds ESM2 encoders, found '{name}'; use pretrained weights"
     if backbone.shape is not None or known or local_folder(name, folder):
@@ -118,4 +128,8 @@ def cached_snapshot(backbone: BackboneSpec) -> Path | None:
     if not _HUB_ID.fullmatch(hub_id):
         return None
     found = try_to_load_from_cache(hub_id, "config.json", revision=backbone.revision)
-    return Path(found).parent if isinstance(found, str) else None
+    if not isinstance(found, str):
+        return None
+    snapshot = Path(found).parent
+    has_weights = any(snapshot.glob("*.safetensors")) or any(snapshot.glob("pytorch_model*.bin"))
+    return snapshot if has_weights else None

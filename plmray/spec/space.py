@@ -45,6 +45,9 @@ class FloatDomain(_Domain):
             return self.grid()[int(rng.integers(len(self.grid())))]
         return float(rng.uniform(self.low, self.high))
 
+    def contains(self, value: Value) -> bool:
+        return isinstance(value, (int, float)) and not isinstance(value, bool) and self.low <= value <= self.high
+
     def grid(self) -> list[float]:
         if self.step is None:
             raise ValueError("a float without step has no grid; add step or use kind: choice")
@@ -72,6 +75,9 @@ class IntDomain(_Domain):
             return int(min(self.high, max(self.low, round(math.exp(exponent)))))
         return self.grid()[int(rng.integers(len(self.grid())))]
 
+    def contains(self, value: Value) -> bool:
+        return type(value) is int and (self.low <= value <= self.high if self.log else value in self.grid())
+
     def grid(self) -> list[int]:
         return list(range(self.low, self.high + 1, self.step))
 
@@ -90,6 +96,9 @@ class ChoiceDomain(_Domain):
     def sample(self, rng: np.random.Generator) -> Value:
         return self.values[int(rng.integers(len(self.values)))]
 
+    def contains(self, value: Value) -> bool:
+        return value in self.values
+
     def grid(self) -> list[Value]:
         return list(self.values)
 
@@ -107,6 +116,9 @@ class OrdinalDomain(_Domain):
 
     def sample(self, rng: np.random.Generator) -> Value:
         return self.values[int(rng.integers(len(self.values)))]
+
+    def contains(self, value: Value) -> bool:
+        return value in self.values
 
     def grid(self) -> list[Value]:
         return list(self.values)

@@ -21,9 +21,12 @@ class Strict(BaseModel):
 
 
 class ColumnsSpec(Strict):
-    """Names of the columns of a table. ``split`` and ``validation`` follow FLIP's ``set`` and ``validation``."""
+    """Names of the columns of a table. ``split`` and ``validation`` follow FLIP's ``set`` and ``validation``.
 
-    id: str | None = None
+    Only ``sequence`` and ``target`` must be there; one that is named in the sweep file must be there too.
+    """
+
+    id: str | None = "id"
     sequence: str = "sequence"
     target: str = "target"
     split: str | None = "set"
@@ -237,7 +240,7 @@ class ResourcesSpec(Strict):
     engine: Literal["auto", "torch", "deepspeed"] = "auto"
     workers: int = Field(default=1, ge=1, description="processes of one trial")
     cpus_per_worker: int = Field(default=1, ge=1)
-    gpus_per_trial: Union[Literal["auto"], float] = "auto"
+    gpus_per_trial: Union[Literal["auto"], Annotated[float, Field(ge=0)]] = "auto"
     max_concurrent: Union[Literal["auto"], Annotated[int, Field(ge=1)]] = "auto"
     max_hours_per_trial: float | None = Field(default=None, gt=0)
     micro_batch: Union[Literal["auto"], Annotated[int, Field(ge=1)]] = "auto"

@@ -86,7 +86,7 @@ def anchor_shares(scores: Scores, confidence: float = 0.95) -> AnchorShares | No
     V_candidate / V_seed = (F / F_q - 1) / n, n being the harmonic mean of seeds (exact when balanced,
     approximate otherwise), and ρ = r / (1 + r) with r cut at 0. The share itself uses max(V_candidate, 0).
 
-    Returns None with fewer than two candidates that have two or more scores. Cannot tell single
+    Returns None with fewer than two candidates, or where none has two scores. Cannot tell single
     parameters apart, and speaks of the space the anchors were drawn from, nothing else.
     Source: Searle, Casella & McCulloch 1992, ch. 3.
     """

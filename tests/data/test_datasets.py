@@ -90,6 +90,27 @@ def test_over_long_sequences_are_counted_and_cut_or_dropped(choice: str, train: 
     assert max(len(sequence) for sequence in data.splits["train"].sequences) <= 4
 
 
+def test_splits_are_judged_as_training_sees_them(tmp_path: Path) -> None:
+    rows = ["MKVAAA,1,train,", "MKLAAA,2,train,", "MKVCCC,1,train,True", "MKGCCC,2,train,True"]
+    (tmp_path / "p.csv").write_text("\n".join(["sequence,target,set,validation", *rows]))
+    task = {"files": "p.csv", "window": [1, 3]}
+    with pytest.raises(DataError, match="is also in train"):
+        load_data(TaskSpec.model_validate(task), tmp_path)
+    dropped = {"files": "q.csv", "max_length": 4, "over_length": "drop"}
+    rows = ["MKVA,1,train,", "MKLA,2,train,", "MKVCCC,1,train,True", "MKGCCC,2,train,True"]
+    (tmp_path / "q.csv").write_text("\n".join(["sequence,target,set,validation", *rows]))
+    with pytest.raises(DataError, match="no validation proteins"):
+        load_data(TaskSpec.model_validate(dropped), tmp_path)
+
+
+def test_a_train_file_may_hold_its_validation(tmp_path: Path) -> None:
+    lines = ["MKVA,1,", "MKLA,2,", "MKVC,1,True", "MKGC,2,True"]
+    (tmp_path / "a.csv").write_text("\n".join(["sequence,target,validation", *lines]))
+    (tmp_path / "b.csv").write_text("sequence,target\nMKWC,1\nMKWD,2\n")
+    task = TaskSpec.model_validate({"files": {"train": "a.csv", "test": "b.csv"}})
+    assert load_data(task, tmp_path).counts() == {"train": 2, "validation": 2, "test": 2}
+
+
 def test_drawn_validation_is_the_same_for_the_same_seed(tmp_path: Path) -> None:
     rows = [f"MK{a}{b},{i},train" for i, (a, b) in enumerate((a, b) for a in "ACDEF" for b in "GHIKL")]
     (tmp_path / "p.csv").write_text("\n".join(["sequence,target,set", *rows]))

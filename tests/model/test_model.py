@@ -119,6 +119,24 @@ def test_pretrained_folder_is_loaded_with_its_weights(tmp_path: Path) -> None:
         assert torch.equal(parameter, loaded.get_parameter(name))
 
 
+def test_a_checkpoint_of_another_architecture_is_refused(tmp_path: Path) -> None:
+    import json
+
+    from safetensors.torch import load_file, save_file
+
+    from plmray.errors import SetupError
+    from plmray.spec.names import backbone_fault
+
+    load_encoder(settings().backbone, Path()).save_pretrained(tmp_path / "other")  # type: ignore[operator]
+    weights = tmp_path / "other" / "model.safetensors"
+    save_file({k: v for k, v in load_file(weights).items() if "layer.1." not in k}, weights, {"format": "pt"})
+    with pytest.raises(SetupError, match="lacks 16 weights of a EsmModel"):
+        load_encoder(BackboneSpec(name="other"), tmp_path)
+    file = tmp_path / "other" / "config.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"model_type": "bert"}))
+    assert "is a bert model" in (backbone_fault(BackboneSpec(name="other"), tmp_path) or "")
+
+
 def test_t5_encoder_and_its_tokenizer_from_a_folder(tmp_path: Path) -> None:
     from tokenizers import Tokenizer
     from tokenizers.models import WordLevel

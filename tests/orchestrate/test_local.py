@@ -13,7 +13,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-import yaml
 from pyarrow import parquet
 
 from plmray.orchestrate.driver import Outcome, RunOptions, run_sweep
@@ -202,20 +201,46 @@ def test_replay_from_another_folder_repeats_it(tmp_path: Path) -> None:
     assert scores(again.folder) == scores(first.folder)
 
 
-def test_a_diverging_candidate_is_pruned_and_the_sweep_completes(tmp_path: Path) -> None:
-    space = {
-        "optimizer.lr": {"kind": "choice", "values": [0.003, 1.0]},
-        "optimizer.clip": {"kind": "choice", "values": [1e30]},
-    }
-    search = {"sampler": "grid", "seeds": [0, 1]}
-    train = yaml.safe_load(write_sweep(tmp_path).read_text())["train"] | {"adapter": {"kind": "full"}, "epochs": 40}
-    outcome = run(tmp_path, space=space, search=search, train=train, replicate=None)
-    lost = [r for r in read_results(outcome.folder) if r.parameters["optimizer.lr"] == 1.0]
-    if all(r.state == "COMPLETE" for r in lost):
-        pytest.skip("this machine's arithmetic survived a learning rate of 1")
+def test_a_diverging_candidate_is_pruned_and_the_sweep_completes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One learning rate turns the loss into NaN under seed 1: the candidate is out, with both its seeds."""
+    from plmray.train.engines import TorchEngine
+
+    inner = TorchEngine.train_step
+
+    def explosive(self: TorchEngine, step: Any) -> float:
+        loss = inner(self, step)
+        lost = self.settings.optimizer.lr == 0.9 and self.model.dropout_source.streams.seed == 1
+        return float("nan") if lost and step.index > 7 else loss
+
+    monkeypatch.setattr(TorchEngine, "train_step", explosive)
+    space = {"optimizer.lr": {"kind": "choice", "values": [0.003, 0.9]}}
+    outcome = run(tmp_path, space=space, search={"sampler": "grid", "seeds": [0, 1]}, replicate=None)
+    results = read_results(outcome.folder)
+    lost = [r for r in results if r.parameters["optimizer.lr"] == 0.9]
     assert outcome.exit_code == 0
-    assert {r.state for r in lost} == {"PRUNED"}
-    assert all("diverged" in (r.error or "") for r in lost)
+    assert [r.state for r in lost] == ["PRUNED", "PRUNED"]
+    assert [r.score for r in lost] == [None, None]
+    assert "its candidate diverged under seed 1" in (lost[0].error or "")
+    assert "diverged: the loss was nan" in (lost[1].error or "")
+    assert {r.state for r in results if r not in lost} == {"COMPLETE"}
+
+
+def test_a_time_limit_fails_trials_once_and_a_promotion_waits_for_them(tmp_path: Path) -> None:
+    """Everything fails for want of time; resumed with time, the search completes and its best are replicated."""
+    limit = {"max_hours_per_trial": 1e-9}
+    first = run(tmp_path, resources=limit)
+    assert first.exit_code == 1
+    assert all("max_hours_per_trial" in (r.error or "") for r in read_results(first.folder) if r.state == "FAILED")
+    resume = RunOptions(storage_path=tmp_path / "runs", local=True, resume=True)
+    outcome = run_sweep(tiny_sweep(tmp_path), resume, lambda text: None)
+    results = read_results(outcome.folder)
+    assert outcome.exit_code == 0
+    assert "searched" in {r.origin for r in results if r.phase == "replicate"}
+    runs = mlflow_runs(outcome.tracking_uri)
+    assert {runs[f"trial:{r.trial_id}"].info.status for r in results} == {"FINISHED"}
+    assert all(runs[f"trial:{r.trial_id}"].data.metrics["score"] == r.score for r in results)
 
 
 def test_a_tracking_server_that_is_down_loses_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

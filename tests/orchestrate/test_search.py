@@ -136,9 +136,22 @@ def test_replay_follows_candidates_and_decisions(scheduler: str, tmp_path: Path)
     for name in ("candidates.jsonl", "decisions.jsonl"):
         (tmp_path / "again" / name).write_bytes((tmp_path / "first" / name).read_bytes())
     again = Fake(tmp_path / "again", scheduler=scheduler, min_epochs=2)
-    again.phase.replay = True
     assert again.run() == [candidate.id for candidate in first.phase.order]
     assert states(again) == states(first)
+
+
+def test_a_resumed_asha_knows_the_rungs_of_before(tmp_path: Path) -> None:
+    """Rebuilt in the middle, the scheduler decides as the uninterrupted one did."""
+    for name in ("whole", "killed"):
+        (tmp_path / name).mkdir()
+    search: dict[str, Any] = {"scheduler": "asha", "min_epochs": 2, "sampler": "random", "candidates": 14}
+    whole = Fake(tmp_path / "whole", **search)
+    whole.run()
+    Fake(tmp_path / "killed", **search).run(jobs=7)
+    resumed = Fake(tmp_path / "killed", **search)
+    resumed.run()
+    assert states(resumed) == states(whole)
+    assert [d["decision"] for d in resumed.folder.decisions] == [d["decision"] for d in whole.folder.decisions]
 
 
 def test_a_finite_space_ends_the_search_early_without_repeats(tmp_path: Path) -> None:
