@@ -203,7 +203,7 @@ class Driver:
     def _promote(self, search: SearchPhase, plan: Plan, identifier: Identifier) -> list[Candidate]:
         """The best and the anchors. The choice is recorded before it acts, and a recorded one stands."""
         assert self.spec.replicate is not None
-        complete = len(search.ranked())
+        complete = search.num_complete()
         promotions = [d for d in self.folder.decisions if d["kind"] == "promotion" and d["complete"] == complete]
         if promotions:
             top = [identifier.known[candidate_id] for candidate_id in promotions[-1]["top"]]
@@ -211,6 +211,10 @@ class Driver:
             top = search.ranked()[: self.spec.replicate.top]
             record = {"kind": "promotion", "complete": complete, "top": [candidate.id for candidate in top]}
             self.folder.record_decision(record)
+        if len(top) < self.spec.replicate.top:
+            self.echo(
+                f"{len(top)} candidates to replicate, {self.spec.replicate.top} were asked for: the others failed"
+            )
         chosen = {candidate.id: identifier.known[candidate.id] for candidate in [*top, *plan.anchors]}
         known = {record["id"] for record in self.folder.candidates if record["phase"] == "replicate"}
         for index, candidate in enumerate(chosen.values()):

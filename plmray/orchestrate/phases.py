@@ -155,10 +155,26 @@ class SearchPhase(_Phase):
         self._tell_finished()
 
     def ranked(self) -> list[Candidate]:
-        """Complete candidates, best mean first; the earlier one where means are equal."""
-        means = [(self._mean(candidate), index) for index, candidate in enumerate(self.order)]
-        complete = [(mean, index) for mean, index in means if mean is not None]
-        return [self.order[index] for _, index in sorted(complete, key=lambda p: (-self.metric.sign * p[0], p[1]))]
+        """Candidates that ran to the end, best mean first; then pruned ones by how far they came and how well.
+
+        Diverged and failed candidates are left out. Where all is equal the earlier one comes first.
+        """
+        places = [(self._standing(candidate), index) for index, candidate in enumerate(self.order)]
+        standing = [(place, index) for place, index in places if place is not None]
+        return [self.order[index] for _, index in sorted(standing, key=lambda p: (-p[0][0], -p[0][1], p[1]))]
+
+    def num_complete(self) -> int:
+        return sum(self._mean(candidate) is not None for candidate in self.order)
+
+    def _standing(self, candidate: Candidate) -> tuple[float, float] | None:
+        """(how far, how well), larger is better; None for a candidate that no mean speaks for."""
+        mean = self._mean(candidate)
+        if mean is not None:
+            return math.inf, self.metric.sign * mean
+        rungs = [d for d in self.folder.decisions if d["kind"] == "rung" and d["candidate_id"] == candidate.id]
+        if not rungs or rungs[-1]["decision"] != "stop":
+            return None
+        return rungs[-1]["epoch"], self.metric.sign * rungs[-1]["mean"]
 
     def _job(self, candidate: Candidate, seeds: tuple[int, ...]) -> Job:
         return Job(

@@ -187,6 +187,17 @@ def test_tpe_finds_the_good_learning_rate(tmp_path: Path) -> None:
     assert abs(math.log10(float(best.parameters["optimizer.lr"])) + 3) < 0.1
 
 
+def test_pruned_candidates_rank_behind_complete_ones_by_rung_and_mean(tmp_path: Path) -> None:
+    fake = Fake(tmp_path, scheduler="asha", min_epochs=2, sampler="random")
+    fake.run()
+    order = fake.phase.ranked()
+    assert len(order) == 14
+    last = {d["candidate_id"]: d for d in fake.folder.decisions}
+    stops = [last[c.id] for c in order[fake.phase.num_complete() :]]
+    assert all(d["decision"] == "stop" for d in stops)
+    assert [(d["epoch"], d["mean"]) for d in stops] == sorted(((d["epoch"], d["mean"]) for d in stops), reverse=True)
+
+
 def test_a_failed_job_is_rows_and_the_search_goes_on(tmp_path: Path) -> None:
     fake = Fake(tmp_path, candidates=4)
     job = fake.phase.next_job()
