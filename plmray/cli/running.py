@@ -50,7 +50,7 @@ def run(
 
     choices = RunOptions(data_root=data_root, **options)
     check_paths(sweep, choices)
-    if not _is_resumed(choices):
+    if not (choices.storage_path / sweep.spec.name / "resolved.yaml").exists():
         click.echo("\n".join(plan_lines(make_plan(sweep, data_root))))
     if not yes and sys.stdin.isatty():
         click.confirm("Start?", default=True, abort=True)
@@ -62,10 +62,6 @@ def run(
     for line in _outcome_lines(outcome):
         click.echo(line)
     sys.exit(outcome.exit_code)
-
-
-def _is_resumed(options: Any) -> bool:
-    return bool(options.resume or options.replay)
 
 
 def _smoke_overrides(sweep: LoadedSweep) -> list[str]:
