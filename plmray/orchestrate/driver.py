@@ -7,7 +7,6 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from plmray.data.datasets import ProteinData, load_data
 from plmray.errors import FolderError, SetupError
@@ -19,7 +18,7 @@ from plmray.orchestrate.bench import Bench, make_bench
 from plmray.orchestrate.folder import SweepFolder
 from plmray.orchestrate.here import Here
 from plmray.orchestrate.interrupt import Interrupted
-from plmray.orchestrate.jobs import Job, Report
+from plmray.orchestrate.jobs import Job, Place, Report
 from plmray.orchestrate.phases import Events, ReplicatePhase, SearchPhase
 from plmray.orchestrate.prepare import data_facts, make_identifier
 from plmray.orchestrate.progress import Costs, Progress, TimedSource
@@ -159,26 +158,25 @@ class Driver:
         self.costs = Costs(before=read_costs(folder.path))
 
     def run(self) -> Outcome:
-        place, has_gpu, close_place = self._open_place()
+        for name in searched_backbones(self.spec):
+            fetch_weights(self.spec.train.backbone.model_copy(update={"name": name}), self.sweep.folder)
+        make_place, has_gpu, close_place = self._open_place()
         try:
-            for name in searched_backbones(self.spec):
-                fetch_weights(self.spec.train.backbone.model_copy(update={"name": name}), self.sweep.folder)
             identifier = make_identifier(self.sweep, self.data.hash, has_gpu)
             plan = make_plan(self.spec, data_facts(self.sweep, self.data), identifier)
             bench = make_bench(self.sweep, self.data, plan.precision, self.folder.path, has_gpu=has_gpu)
             tracker = self._start_tracking(plan)
             events = self._events(plan, tracker)
-            place = place(bench)
             interrupted = False
             try:
-                self._run_phases(place, plan, identifier, events)
+                self._run_phases(make_place(bench), plan, identifier, events)
             except (Interrupted, KeyboardInterrupt):
                 interrupted = True
             return self._conclude(tracker, interrupted)
         finally:
             close_place()
 
-    def _run_phases(self, place: Any, plan: Plan, identifier: Identifier, events: Events) -> None:
+    def _run_phases(self, place: Place, plan: Plan, identifier: Identifier, events: Events) -> None:
         search = SearchPhase(
             self.spec,
             self.folder,
@@ -222,13 +220,14 @@ class Driver:
                 self.folder.record_candidate(candidate, "replicate", index)
         return list(chosen.values())
 
-    def _open_place(self) -> tuple[Callable[[Bench], Any], bool, Callable[[], None]]:
+    def _open_place(self) -> tuple[Callable[[Bench], Place], bool, Callable[[], None]]:
+        """How to make the place of a bench, whether it has a GPU, and how to leave it."""
         if self.options.local:
             import torch
 
             if self.spec.resources.workers > 1:
                 raise SetupError(f"--local is one process, the sweep asks for {self.spec.resources.workers} workers")
-            return (lambda bench: LocalPlace(Worker(bench))), torch.cuda.is_available(), lambda: None
+            return (lambda bench: Here(Worker(bench))), torch.cuda.is_available(), lambda: None
         from plmray.orchestrate.on_ray import RayCluster
 
         cluster = RayCluster(self.spec, self.options.address, self.options.max_concurrent, self.costs, self.echo)
@@ -291,12 +290,6 @@ class Driver:
             tracking_uri=tracker.mirror.uri,
             tracking_complete=complete,
         )
-
-
-class LocalPlace(Here):
-    """This process as a place with one slot."""
-
-    concurrency = 1
 
 
 def searched_backbones(spec: SweepSpec) -> list[str]:

@@ -8,7 +8,9 @@ from plmray.orchestrate.jobs import Job, JobRunner, JobSource, Report
 
 
 class Here:
-    """One job after the other. A job that fails becomes failed rows; the next one runs."""
+    """A place with one slot. A job that fails becomes failed rows; the next one runs."""
+
+    concurrency = 1
 
     def __init__(self, runner: JobRunner) -> None:
         self.runner = runner

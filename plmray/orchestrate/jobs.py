@@ -111,7 +111,10 @@ class JobSource(Protocol):
 
 
 class Place(Protocol):
-    """Where jobs run: on Ray, or in this process."""
+    """Where jobs run: on Ray, or in this process. ``concurrency``: how many at a time."""
+
+    @property
+    def concurrency(self) -> int: ...
 
     def run(self, source: JobSource) -> None: ...
 

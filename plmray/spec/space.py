@@ -82,46 +82,34 @@ class IntDomain(_Domain):
         return list(range(self.low, self.high + 1, self.step))
 
 
-class ChoiceDomain(_Domain):
+class _Values(_Domain):
+    values: list[Value] = Field(min_length=1)
+
+    @model_validator(mode="after")
+    def _distinct(self) -> _Values:
+        _check_distinct(self.values)
+        return self
+
+    def sample(self, rng: np.random.Generator) -> Value:
+        return self.values[int(rng.integers(len(self.values)))]
+
+    def contains(self, value: Value) -> bool:
+        return value in self.values
+
+    def grid(self) -> list[Value]:
+        return list(self.values)
+
+
+class ChoiceDomain(_Values):
     """Values without an order (``choice``)."""
 
     kind: Literal["choice"]
-    values: list[Value] = Field(min_length=1)
-
-    @model_validator(mode="after")
-    def _distinct(self) -> ChoiceDomain:
-        _check_distinct(self.values)
-        return self
-
-    def sample(self, rng: np.random.Generator) -> Value:
-        return self.values[int(rng.integers(len(self.values)))]
-
-    def contains(self, value: Value) -> bool:
-        return value in self.values
-
-    def grid(self) -> list[Value]:
-        return list(self.values)
 
 
-class OrdinalDomain(_Domain):
+class OrdinalDomain(_Values):
     """Values in their order, smallest first (``ordinal``): a sampler may use that neighbours are alike."""
 
     kind: Literal["ordinal"]
-    values: list[Value] = Field(min_length=1)
-
-    @model_validator(mode="after")
-    def _distinct(self) -> OrdinalDomain:
-        _check_distinct(self.values)
-        return self
-
-    def sample(self, rng: np.random.Generator) -> Value:
-        return self.values[int(rng.integers(len(self.values)))]
-
-    def contains(self, value: Value) -> bool:
-        return value in self.values
-
-    def grid(self) -> list[Value]:
-        return list(self.values)
 
 
 Domain = Annotated[

@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
+import urllib.request
 from pathlib import Path
 from typing import Any
 
@@ -256,3 +258,43 @@ def test_a_tracking_server_that_is_down_loses_nothing(tmp_path: Path, monkeypatc
     store = f"sqlite:///{tmp_path}/later.db"
     sync_folder(outcome.folder, store)
     assert len([key for key in mlflow_runs(store) if key.startswith("trial:")]) == 12
+
+
+@pytest.mark.slow
+def test_a_tracking_server_gets_the_whole_tree(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A real MLflow server on loopback, by its URI."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    store = [
+        "--backend-store-uri",
+        f"sqlite:///{tmp_path}/server.db",
+        "--artifacts-destination",
+        str(tmp_path / "files"),
+    ]
+    command = [sys.executable, "-m", "mlflow", "server", *store, "--host", "127.0.0.1", "--port", str(port)]
+    quiet = {**os.environ, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
+    server = subprocess.Popen(command, env=quiet, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    try:
+        address = f"http://127.0.0.1:{port}"
+        wait_until_healthy(address)
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", address)
+        outcome = run(tmp_path)
+        assert outcome.tracking_complete
+        runs = mlflow_runs(address)
+        assert len([key for key in runs if key.startswith("trial:")]) == 12
+        assert runs["sweep"].data.tags["plmray.status"] == "complete"
+    finally:
+        server.terminate()
+        server.wait()
+
+
+def wait_until_healthy(address: str, timeout_s: float = 120) -> None:
+    deadline = time.monotonic() + timeout_s
+    while time.monotonic() < deadline:
+        try:
+            with urllib.request.urlopen(f"{address}/health", timeout=2):
+                return
+        except OSError:
+            time.sleep(0.5)
+    raise AssertionError(f"{address} did not answer within {timeout_s} s")
