@@ -11,6 +11,7 @@ import math
 import os
 import shutil
 import signal
+import socket
 import tempfile
 import threading
 import uuid
@@ -28,6 +29,7 @@ from plmray.plan import choose_engine
 from plmray.spec.sweep import SweepSpec
 
 OBJECT_STORE_BYTES = 512 * 2**20
+GCS_PORT_VARIABLE = "RAY_GCS_SERVER_PORT"
 
 # Before ray is imported: quiet, quick, and no niceness that lets any other job starve a worker.
 DRIVER_ENVIRONMENT = {
@@ -95,23 +97,27 @@ class RayCluster:
         os.environ.update({key: value for key, value in WORKER_ENVIRONMENT.items() if key not in os.environ})
         import ray
 
-        options: dict[str, Any] = {
-            "log_to_driver": False,
-            "logging_level": "ERROR",
-            "runtime_env": {"env_vars": dict(WORKER_ENVIRONMENT)},
-        }
-        if address is None:
-            options |= self._private_options()
+        options = self._private_options() if address is None else {}
         try:
-            context = ray.init(address=address or "local", **options)
+            gcs_address = _own_gcs_address() if address is None else _gcs_address_of(address)
+            # Ray Train gives placement groups back through a helper that looks the cluster up by itself:
+            # told nothing, it fails where another Ray runs on the machine, and the next trial waits for ever.
+            environment = {**WORKER_ENVIRONMENT, "RAY_ADDRESS": gcs_address}
+            ray.init(
+                address="local" if address is None else gcs_address,
+                log_to_driver=False,
+                logging_level="ERROR",
+                runtime_env={"env_vars": environment},
+                **options,
+            )
         except (ConnectionError, RuntimeError, ValueError) as error:
             first_line = (str(error).splitlines() or [type(error).__name__])[0]
             raise SetupError(
                 f"Ray at {address or 'this machine'} cannot be used ({first_line}). Check the address and that the "
                 "cluster is up; clusters ask for a token by default (RAY_AUTH_MODE=token); plmray doctor looks closer."
             ) from error
-        # Ray Train's clean-up of placement groups looks the cluster up by itself: it must find this one.
-        os.environ["RAY_ADDRESS"] = context.address_info["gcs_address"]
+        finally:
+            os.environ.pop(GCS_PORT_VARIABLE, None)
         logging.getLogger("ray.tune").setLevel(logging.CRITICAL)
         if threading.current_thread() is threading.main_thread():
             signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
@@ -129,6 +135,28 @@ class RayCluster:
             "include_dashboard": needs_group,
             "dashboard_host": "127.0.0.1",
         }
+
+
+def _own_gcs_address() -> str:
+    """Choose the port of a private cluster's control store beforehand, so that its address is known to all."""
+    import ray
+
+    with socket.socket() as probe:
+        probe.bind(("", 0))
+        port = probe.getsockname()[1]
+    os.environ[GCS_PORT_VARIABLE] = str(port)
+    return f"{ray.util.get_node_ip_address()}:{port}"
+
+
+def _gcs_address_of(address: str) -> str:
+    """HOST:PORT as it is; 'auto' by asking the cluster it finds."""
+    if address != "auto":
+        return address
+    import ray
+
+    found: str = ray.init(address="auto", log_to_driver=False, logging_level="ERROR").address_info["gcs_address"]
+    ray.shutdown()
+    return found
 
 
 class _Shape:

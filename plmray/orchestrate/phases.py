@@ -51,16 +51,14 @@ class _Phase:
         for listener in self.events.reported:
             listener(job, report)
 
-    def _write(self, job: Job, results: Iterable[TrialResult]) -> None:
+    def _write(self, results: Iterable[TrialResult]) -> None:
         for result in results:
             if result.trial_id in self.folder.results:
                 continue
             curve = sorted(self._curves.pop(result.trial_id, {}).items())
-            # An anchor that the search proposed later has gained an origin since the job began.
-            known = replace(result, origin=job.candidate.origin) if result.origin != job.candidate.origin else result
-            self.folder.write_trial(known, [evaluation for _, evaluation in curve])
+            self.folder.write_trial(result, [evaluation for _, evaluation in curve])
             for listener in self.events.finished:
-                listener(known)
+                listener(result)
 
     def _missing(self, candidate: Candidate, seeds: Sequence[int], phase: Any) -> tuple[int, ...]:
         return tuple(seed for seed in seeds if Trial(candidate, seed, phase).id not in self.folder.results)
@@ -145,13 +143,13 @@ class SearchPhase(_Phase):
 
     def finish(self, job: Job, report: Report | None, error: str | None = None) -> None:
         if error is not None:
-            self._write(job, [TrialResult.failed(trial, error) for trial in job.trials()])
+            self._write([TrialResult.failed(trial, error) for trial in job.trials()])
         elif report is None or not report.finished:
             last = self._last.get(_key(job))
             rung = f" at epoch {last.epoch}" if last else ""
-            self._write(job, self._stopped(job, f"stopped by {self.spec.search.scheduler}{rung}"))
+            self._write(self._stopped(job, f"stopped by {self.spec.search.scheduler}{rung}"))
         else:
-            self._write(job, report.results)
+            self._write(report.results)
         self._tell_finished()
 
     def ranked(self) -> list[Candidate]:
@@ -299,9 +297,9 @@ class ReplicatePhase(_Phase):
             done = {r.trial_id: r for r in (self._last[_key(job)].results if _key(job) in self._last else [])}
             complete = [r for r in done.values() if r.state == "COMPLETE" and r.test_score is not None]
             failed = [t for t in job.trials() if t.id not in {r.trial_id for r in complete}]
-            self._write(job, [*complete, *(TrialResult.failed(trial, error) for trial in failed)])
+            self._write([*complete, *(TrialResult.failed(trial, error) for trial in failed)])
         elif report is not None:
-            self._write(job, report.results)
+            self._write(report.results)
 
     def _jobs(self, candidates: Sequence[Candidate], seeds: Sequence[int], in_turn: bool) -> Iterable[Job]:
         """One seed a job, seed by seed, so that every candidate has its first before any has its second;

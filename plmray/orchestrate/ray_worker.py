@@ -18,12 +18,7 @@ GROUP_TIMEOUT_S = 300
 
 def packed_report(report: Report, worker_start_s: float | None) -> dict[str, Any]:
     """A Tune result. JSON in one field, because Tune flattens nested results on their way to a scheduler."""
-    return {
-        "report": json.dumps(report.to_dict()),
-        "epoch": report.epoch,
-        "worker_start_s": worker_start_s,
-        "done": report.finished,
-    }
+    return {"report": json.dumps(report.to_dict()), "epoch": report.epoch, "worker_start_s": worker_start_s}
 
 
 def unpacked_report(result: dict[str, Any]) -> Report | None:
@@ -60,7 +55,7 @@ class CandidateTrainable(tune.Trainable):  # type: ignore[misc]
         )
         report = trainer.fit().return_value
         started, self._started = self._started, None
-        return packed_report(report, started)
+        return {**packed_report(report, started), "done": report.finished}
 
     def cleanup(self) -> None:
         self._reports = iter(())
@@ -72,7 +67,11 @@ def _next_report(config: dict[str, Any]) -> Report:
 
 
 def run_on_group(config: dict[str, Any]) -> None:
-    """A Tune function: one Ray Train worker group for all seeds of a candidate."""
+    """A Tune function: one Ray Train worker group for all seeds of a candidate.
+
+    Its last report is not marked done: Tune would end this process before the trainer has given its
+    placement group back, and the next trial would wait for those CPUs.
+    """
     from ray.train import FailureConfig, RunConfig, ScalingConfig
     from ray.train.torch import TorchConfig, TorchTrainer
     from ray.tune.integration.ray_train import TuneReportCallback

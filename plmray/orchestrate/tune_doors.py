@@ -52,6 +52,8 @@ class Bridge:
         report = unpacked_report(result)
         if report is None or trial_id not in self.live:
             return False
+        if trial_id in self.last and self.last[trial_id].finished:
+            return False  # Tune repeats the last result of a function when it ends
         if result.get("worker_start_s") is not None:
             self.costs.worker_starts_s.append(float(result["worker_start_s"]))
         self.last[trial_id] = report

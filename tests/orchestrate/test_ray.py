@@ -128,8 +128,11 @@ def test_a_worker_that_dies_is_a_row_and_the_others_go_on(tmp_path: Path) -> Non
     assert "FAILED" in Path("runs/tiny/report.md").read_text()
 
 
-def test_deepspeed_sweep_on_two_workers_equals_torch(tmp_path: Path) -> None:
-    """The shipped sweep: Tune, a TorchTrainer of two workers, ZeRO-2, optimizer on the CPU (nested trainer 1)."""
+def test_deepspeed_sweep_on_two_workers_equals_torch(cluster: dict[str, str], tmp_path: Path) -> None:
+    """The shipped sweep: Tune, a TorchTrainer of two workers, ZeRO-2, optimizer on the CPU (nested trainer 1).
+
+    Another Ray runs on this machine meanwhile, which must neither be joined nor stand in the way.
+    """
     from plmray.orchestrate.one import run_trial
     from plmray.spec.load import load_sweep
 
