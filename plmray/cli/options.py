@@ -26,7 +26,7 @@ def require(*modules: str) -> None:
 
     missing = [name for name in modules if find_spec(name) is None]
     if missing:
-        raise SetupError(f"{', '.join(missing)} is not installed; run: pip install 'plmray[all]'")
+        raise SetupError(f"{', '.join(missing)} is not installed; run, in the checkout: pip install '.[all]'")
 
 
 def print_rows(rows: Sequence[dict[str, Any]], form: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import sys
 import time
 from collections.abc import Iterable, Sequence
@@ -98,7 +99,9 @@ def _outcome_lines(outcome: Any) -> Iterable[str]:
     elif outcome.num_failed:
         yield f"{outcome.num_failed} trial(s) failed; the report says why, --resume tries them again"
     yield f"report: {outcome.folder / 'report.md'}"
-    yield f"tracking: mlflow ui --backend-store-uri {outcome.tracking_uri}"
+    # The full path where the environment is not activated, so that the line can be copied as it is.
+    mlflow = "mlflow" if shutil.which("mlflow") else str(Path(sys.executable).parent / "mlflow")
+    yield f"tracking: {mlflow} ui --backend-store-uri {outcome.tracking_uri}"
 
 
 @click.command()

@@ -41,7 +41,7 @@ def _packages() -> Iterator[Finding]:
         ("ray", ("ray", "optuna", "mlflow", "deepspeed")),
     ):
         missing = [module for module in modules if find_spec(module) is None]
-        advice = f"pip install 'plmray[{extra}]'" if missing else ""
+        advice = f"pip install '.[{extra}]'" if missing else ""
         yield Finding(
             "bad" if missing else "ok", f"packages ({extra})", f"missing {missing}" if missing else "all", advice
         )
@@ -128,7 +128,7 @@ def _mlflow() -> Finding:
 
     uri = tracking_uri(None, Path.cwd())
     if find_spec("mlflow") is None:
-        return Finding("bad", "MLflow", "not installed", "pip install 'plmray[ray]'")
+        return Finding("bad", "MLflow", "not installed", "pip install '.[ray]'")
     if uri.startswith("http"):
         import urllib.request
 

@@ -28,7 +28,7 @@ from plmray.orchestrate.ray_job import (
     require_lasting,
     require_lasting_store,
 )
-from plmray.orchestrate.sync import record_store, sweep_params
+from plmray.orchestrate.sync import record_tracking, sweep_params
 from plmray.orchestrate.tracking import Mirror, Tracker, log_outcome, tracking_uri
 from plmray.orchestrate.worker import Worker
 from plmray.plan import Plan, choose_engine, make_plan
@@ -134,9 +134,9 @@ def copy_records(folder: SweepFolder, source: Path | None) -> None:
     if not (source / "candidates.jsonl").exists():
         raise FolderError(f"{source} holds no candidates.jsonl to replay; expected a sweep folder")
     for name, target in (("candidates.jsonl", folder.candidates), ("decisions.jsonl", folder.decisions)):
-        for record in read_json_lines(source / name):
-            append_json_line(folder.path / name, record)
-            target.append(record)
+        for line in read_json_lines(source / name):
+            append_json_line(folder.path / name, line)
+            target.append(line)
 
 
 class Driver:
@@ -236,11 +236,11 @@ class Driver:
     def _start_tracking(self, plan: Plan) -> Tracker:
         mirror = open_mirror(self.sweep, self.folder)
         tracker = Tracker(mirror)
-        record_store(self.folder.path, mirror.uri)
         tags = {"plmray.folder": str(self.folder.path), "plmray.precision": plan.precision}
         tags |= {f"plmray.version.{name}": str(version) for name, version in provenance.software().items()}
         source = self.spec.task.dataset or self.spec.task.files
         data = {"name": self.data.name, "hash": self.data.hash, "source": source, "profile": self.data.counts()}
+        record_tracking(self.folder.path, mirror.uri, data)
         tracker.put(lambda: mirror.start_sweep(sweep_params(self.spec), tags, data))
         return tracker
 

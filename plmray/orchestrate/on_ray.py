@@ -68,14 +68,14 @@ class RayCluster:
         self._temporary: Path | None = None
         self._connect(address or os.environ.get("RAY_ADDRESS") or ("auto" if inside_ray_job() else None))
         try:
-            self.shape = _shape(spec, self.resources, max_concurrent)
+            self.shape = _shape(spec, self.nodes, max_concurrent)
         except SetupError:
             self.close()
             raise
 
     @property
     def has_gpu(self) -> bool:
-        return self.resources.get("GPU", 0) > 0
+        return _total(self.nodes).get("GPU", 0) > 0
 
     def place(self, bench: Bench) -> RayPlace:
         return RayPlace(self, bench)
@@ -93,6 +93,7 @@ class RayCluster:
                 f"--address {address} is a Ray Client address, which would move the driver away from its sweep folder. "
                 "Run on the cluster: ray job submit --working-dir . -- plmray run …"
             )
+        address = None if address == "local" else address
         os.environ.update({key: value for key, value in DRIVER_ENVIRONMENT.items() if key not in os.environ})
         os.environ.update({key: value for key, value in WORKER_ENVIRONMENT.items() if key not in os.environ})
         import ray
@@ -111,6 +112,7 @@ class RayCluster:
                 **options,
             )
         except (ConnectionError, RuntimeError, ValueError) as error:
+            self.close()
             first_line = (str(error).splitlines() or [type(error).__name__])[0]
             raise SetupError(
                 f"Ray at {address or 'this machine'} cannot be used ({first_line}). Check the address and that the "
@@ -121,20 +123,28 @@ class RayCluster:
         logging.getLogger("ray.tune").setLevel(logging.CRITICAL)
         if threading.current_thread() is threading.main_thread():
             signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
-        self.resources: dict[str, float] = ray.cluster_resources()
+        self.nodes: list[dict[str, float]] = [node["Resources"] for node in ray.nodes() if node["Alive"]]
 
     def _private_options(self) -> dict[str, Any]:
         # A short path: Ray's socket names must fit in about 107 characters.
         self._temporary = Path(tempfile.mkdtemp(prefix="plmray", dir="/tmp"))
         needs_group = choose_engine(self.spec)[0] == "deepspeed"
         return {
-            "num_cpus": len(os.sched_getaffinity(0)),
+            "num_cpus": usable_cpus(),
             "object_store_memory": OBJECT_STORE_BYTES,
             "_temp_dir": str(self._temporary),
             # Without it every stopped worker group would leak its placement group.
             "include_dashboard": needs_group,
             "dashboard_host": "127.0.0.1",
         }
+
+
+def usable_cpus() -> int:
+    """CPUs this process may use: its affinity, and the quota of its container."""
+    cpus = len(os.sched_getaffinity(0))
+    quota = Path("/sys/fs/cgroup/cpu.max")
+    limit, _, period = quota.read_text().partition(" ") if quota.exists() else ("max", "", "")
+    return cpus if limit == "max" else max(1, min(cpus, int(limit) // int(period)))
 
 
 def _own_gcs_address() -> str:
@@ -166,28 +176,37 @@ class _Shape:
         self.workers, self.per_worker, self.slots = workers, per_worker, slots
 
 
-def _shape(spec: SweepSpec, resources: dict[str, float], max_concurrent: int | None) -> _Shape:
+def _shape(spec: SweepSpec, nodes: list[dict[str, float]], max_concurrent: int | None) -> _Shape:
     """Jobs that fit at a time. Raises SetupError where not even one does: Ray would wait for ever."""
     wanted = spec.resources
+    resources = _total(nodes)
     gpus_here = resources.get("GPU", 0.0)
     gpus = (1.0 if gpus_here else 0.0) if wanted.gpus_per_trial == "auto" else float(wanted.gpus_per_trial)
     per_worker = {"CPU": float(wanted.cpus_per_worker)}
     if gpus:
         per_worker["GPU"] = gpus / wanted.workers if wanted.gpus_per_trial != "auto" else 1.0
-    fits = min(
-        math.floor(resources.get(kind, 0.0) / (amount * wanted.workers) + 1e-9) for kind, amount in per_worker.items()
-    )
+    # Node by node: a worker that fits on no single node would wait for ever.
+    bundles = sum(_bundles(node, per_worker) for node in nodes)
+    fits = bundles // wanted.workers
     if fits < 1:
         needed = ", ".join(f"{amount * wanted.workers:g} {kind}" for kind, amount in per_worker.items())
         there = ", ".join(f"{resources.get(kind, 0):g} {kind}" for kind in per_worker)
         raise SetupError(
-            f"one trial needs {needed}, the cluster has {there}. Lower resources.workers, cpus_per_worker or "
-            "gpus_per_trial, or join a larger cluster with --address."
+            f"one trial needs {needed}, the cluster has {there}, and each worker must fit on one node. Lower "
+            "resources.workers, cpus_per_worker or gpus_per_trial, or join a larger cluster with --address."
         )
     limits = [fits, max_concurrent or fits]
     if wanted.max_concurrent != "auto":
         limits.append(wanted.max_concurrent)
     return _Shape(wanted.workers, per_worker, min(limits))
+
+
+def _bundles(node: dict[str, float], per_worker: dict[str, float]) -> int:
+    return min(math.floor(node.get(kind, 0.0) / amount + 1e-9) for kind, amount in per_worker.items())
+
+
+def _total(nodes: list[dict[str, float]]) -> dict[str, float]:
+    return {kind: sum(node.get(kind, 0.0) for node in nodes) for kind in ("CPU", "GPU")}
 
 
 class RayPlace:

@@ -14,6 +14,7 @@ from ray import tune
 from plmray.orchestrate.jobs import Job, Report
 
 GROUP_TIMEOUT_S = 300
+STARTS_TRIED = 5  # of 60 s each
 
 
 def packed_report(report: Report, worker_start_s: float | None) -> dict[str, Any]:
@@ -90,7 +91,8 @@ def run_on_group(config: dict[str, Any]) -> None:
             name=name,
             storage_path=config["store"],
             callbacks=[TuneReportCallback()],
-            failure_config=FailureConfig(max_failures=0),  # Tune does the retries
+            # Tune does the retries; workers that never start are a failure, not an endless wait.
+            failure_config=FailureConfig(max_failures=0, controller_failure_limit=STARTS_TRIED),
         ),
     )
     trainer.fit()

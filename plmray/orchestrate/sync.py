@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import yaml
 
-from plmray.errors import SetupError
+from plmray.errors import FolderError, SetupError
+from plmray.files import write_atomic
 from plmray.orchestrate import provenance
 from plmray.orchestrate.folder import SweepFolder
-from plmray.orchestrate.tracking import Mirror, log_outcome, tracking_uri
+from plmray.orchestrate.tracking import Mirror, log_outcome
 from plmray.report.verdict import candidate_summaries, judge
 from plmray.report.write import write_report
 from plmray.results import costs_summary, read_costs, write_table
@@ -26,7 +29,7 @@ def sync_folder(path: Path, uri: str | None) -> tuple[int, str]:
     folder = SweepFolder(path)
     resolved = yaml.safe_load((path / "resolved.yaml").read_text())
     spec = SweepSpec.model_validate_json(json.dumps(resolved["sweep"]))
-    store = uri or recorded_store(path) or tracking_uri(spec.tracking.uri, Path.cwd())
+    store = uri or str(recorded_tracking(path)["uri"])
     metric = spec.objective.metric
     mirror = Mirror(store, spec.tracking.experiment, folder.sweep_id, spec.name, metric, path)
     try:
@@ -35,8 +38,7 @@ def sync_folder(path: Path, uri: str | None) -> tuple[int, str]:
         raise SetupError(f"MLflow at {store} cannot be reached: {str(error).splitlines()[0]}") from error
     tags = {"plmray.folder": str(path.resolve())}
     tags |= {f"plmray.version.{name}": str(version) for name, version in provenance.software().items()}
-    data = {"name": spec.task.dataset or "files", "hash": "", "source": spec.task.files or "", "profile": {}}
-    mirror.start_sweep(sweep_params(spec), tags, data)
+    mirror.start_sweep(sweep_params(spec), tags, recorded_tracking(path)["data"])
     results = list(folder.results.values())
     for result in results:
         mirror.log_curve(result, folder.read_curve(result.trial_id))
@@ -57,12 +59,15 @@ def sweep_params(spec: SweepSpec) -> dict[str, object]:
     return params | {f"search.{key}": value for key, value in flat(spec.search).items() if key != "given"}
 
 
-def record_store(path: Path, uri: str) -> None:
-    from plmray.files import write_atomic
+def record_tracking(path: Path, uri: str, data: Mapping[str, Any]) -> None:
+    """Keep in the folder what a later sync needs: the store, and the data set's name, hash, source and counts."""
+    write_atomic(path / "tracking.json", json.dumps({"uri": uri, "data": dict(data)}))
 
-    write_atomic(path / "tracking.json", json.dumps({"uri": uri}))
 
-
-def recorded_store(path: Path) -> str | None:
+def recorded_tracking(path: Path) -> dict[str, Any]:
+    """What ``record_tracking`` kept. Raises FolderError where the sweep has not begun."""
     file = path / "tracking.json"
-    return str(json.loads(file.read_text())["uri"]) if file.exists() else None
+    if not file.exists():
+        raise FolderError(f"{path} has no tracking.json: its sweep has not begun; run it with --resume")
+    found: dict[str, Any] = json.loads(file.read_text())
+    return found

@@ -66,6 +66,8 @@ class Mirror:
 
         client = MlflowClient(tracking_uri=self.uri)
         experiment = client.get_experiment_by_name(self.experiment)
+        if experiment is not None and experiment.lifecycle_stage == "deleted":
+            raise Refused(f"its experiment '{self.experiment}' is deleted; restore it, or rename tracking.experiment")
         self._experiment_id = (
             experiment.experiment_id
             if experiment
@@ -237,6 +239,16 @@ class Mirror:
         self._client.log_inputs(run_id, datasets=[DatasetInput(dataset, [InputTag("mlflow.data.context", "sweep")])])
 
 
+class Refused(Exception):
+    """What MLflow will not take, however often it is told."""
+
+
+def is_refusal(error: Exception) -> bool:
+    """Whether trying again is in vain: MLflow answered, and said no."""
+    status = getattr(error, "get_http_status_code", lambda: 500)()
+    return isinstance(error, Refused) or (400 <= status < 500 and status not in (408, 429))
+
+
 class Tracker:
     """Feeds a Mirror from a queue on a thread of its own, so that training never waits for MLflow."""
 
@@ -245,6 +257,7 @@ class Tracker:
         self._queue: queue.Queue[Callable[[], None] | None] = queue.Queue()
         self._connected = False
         self._warned = False
+        self._num_refused = 0
         self._closing = threading.Event()
         self._deadline = float("inf")
         self._thread = threading.Thread(target=self._work, name="plmray-mlflow", daemon=True)
@@ -260,7 +273,7 @@ class Tracker:
         self._closing.set()
         self._queue.put(None)
         self._thread.join(FLUSH_AT_END_S + RETRY_S)
-        return not self._thread.is_alive() and self._queue.empty()
+        return not self._thread.is_alive() and self._queue.empty() and not self._num_refused
 
     def _work(self) -> None:
         while (action := self._queue.get()) is not None:
@@ -278,12 +291,15 @@ class Tracker:
             action()
             return True
         except Exception as error:
+            refused = is_refusal(error)
             if not self._warned:
                 first_line = (str(error).splitlines() or [""])[0][:200]
-                logger.warning("MLflow at %s is not reachable (%s); the sweep goes on", self.mirror.uri, first_line)
+                what = "refuses" if refused else "cannot be reached"
+                logger.warning("MLflow at %s %s (%s); the sweep goes on", self.mirror.uri, what, first_line)
                 self._warned = True
-            self._connected = False
-            return False
+            self._num_refused += refused
+            self._connected = self._connected and refused
+            return refused
 
 
 def log_outcome(mirror: Mirror, verdict: Verdict, folder: Path, costs: Mapping[str, float], status: str) -> None:

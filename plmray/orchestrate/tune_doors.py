@@ -65,8 +65,12 @@ class Bridge:
             self._guarded(lambda: self.source.finish(job, report))
 
     def fail(self, trial_id: str, error: str) -> None:
-        job, _ = self.live.pop(trial_id, None), self.last.pop(trial_id, None)
-        if job is not None:
+        job, report = self.live.pop(trial_id, None), self.last.pop(trial_id, None)
+        if job is None:
+            return
+        if report is not None and report.finished:  # it broke while leaving; its results are in hand
+            self._guarded(lambda: self.source.finish(job, report))
+        else:
             self._guarded(lambda: self.source.finish(job, None, error))
 
     def _guarded(self, action: Callable[[], Any]) -> Any:

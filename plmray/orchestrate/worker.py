@@ -74,12 +74,12 @@ class Run:
 _ENCODERS: dict[str, torch.nn.Module] = {}
 
 
-def frozen_encoder(backbone: BackboneSpec, base: Path) -> torch.nn.Module:
-    """The encoder of this process, loaded once: a reused process keeps it from trial to trial."""
-    key = backbone.model_dump_json()
+def frozen_encoder(backbone: BackboneSpec, base: Path, device: torch.device) -> torch.nn.Module:
+    """The encoder of this process, loaded once onto its device: all trials of the process share its weights."""
+    key = f"{device} {backbone.model_dump_json()}"
     if key not in _ENCODERS:
         _ENCODERS.clear()  # one backbone at a time: memory is for trials
-        _ENCODERS[key] = load_encoder(backbone, base)
+        _ENCODERS[key] = load_encoder(backbone, base).to(device)
     return _ENCODERS[key]
 
 
@@ -108,11 +108,17 @@ class Worker:
     def reports(self, job: Job) -> Iterator[Report]:
         """All seeds to each rung in turn; where they cannot share a process, one after the other."""
         release_memory()  # a stopped trial may have skipped its own clean-up
+        done: dict[str, TrialResult] = {}
         try:
-            yield from self._in_turn(job) if self.bench.engine == "deepspeed" else self._side_by_side(job)
+            for report in self._in_turn(job) if self.bench.engine == "deepspeed" else self._side_by_side(job):
+                # A test score is taken at a trial's very end, and once: what has one is finished.
+                done.update({r.trial_id: r for r in report.results if r.test_score is not None})
+                yield report
         except (OverTime, PlmrayError) as error:  # another attempt would end the same way
-            failed = [TrialResult.failed(trial, str(error), engine=self.bench.engine) for trial in job.trials()]
-            yield Report(job.report_epochs[-1], None, failed, finished=True)
+            ended = [
+                done.get(t.id) or TrialResult.failed(t, str(error), engine=self.bench.engine) for t in job.trials()
+            ]
+            yield Report(job.report_epochs[-1], None, ended, finished=True)
 
     def _side_by_side(self, job: Job) -> Iterator[Report]:
         runs = [self._start(trial) for trial in job.trials()]
@@ -152,7 +158,7 @@ class Worker:
         bench = self.bench
         settings = with_parameters(bench.spec.train, trial.candidate.parameters)
         streams = Streams(trial.seed)
-        encoder = frozen_encoder(settings.backbone, bench.base)
+        encoder = frozen_encoder(settings.backbone, bench.base, device_of(bench))
         model = build_model(settings, encoder, family(settings.backbone, bench.base), bench.data.num_outputs, streams)
         trainable = trainable_count(model)
         engine = make_engine(bench, model, settings)

@@ -11,7 +11,15 @@ import numpy as np
 
 from plmray.metrics import METRICS
 from plmray.results import ScoreGrid, TrialResult
-from plmray.stats.variance import AnchorShares, Estimate, SeedSpread, anchor_shares, mean_interval, pooled_seed_sd
+from plmray.stats.variance import (
+    AnchorShares,
+    Estimate,
+    SeedSpread,
+    anchor_shares,
+    mean_interval,
+    pooled_seed_sd,
+    seed_main_effect,
+)
 
 
 @dataclass(frozen=True)
@@ -79,7 +87,7 @@ def judge(results: Sequence[TrialResult], metric: str, confidence: float = 0.95)
         counts=_counts(results),
         failures=tuple(r for r in results if r.state == "FAILED" or (r.state == "PRUNED" and _diverged(r))),
         confidence=confidence,
-        warnings=tuple(_warnings(results, phase, rows)),
+        warnings=tuple(_warnings(results, phase, rows, ScoreGrid.from_results(judged))),
     )
 
 
@@ -146,11 +154,21 @@ def _diverged(result: TrialResult) -> bool:
     return result.error is not None and "diverged" in result.error
 
 
-def _warnings(results: Sequence[TrialResult], phase: str, rows: Sequence[CandidateRow]) -> Iterable[str]:
+def _warnings(
+    results: Sequence[TrialResult], phase: str, rows: Sequence[CandidateRow], grid: ScoreGrid
+) -> Iterable[str]:
     if phase == "search":
         yield (
-            "no replicate phase: these scores chose the winner, so the winner's mean is too good (winner's curse), "
-            "and there is no test score"
+            "no replicate trial has a score: these scores chose the winner, so the winner's mean is too good "
+            "(winner's curse), and there is no test score"
+        )
+    elif len(rows) > 1:
+        yield f"the best of {len(rows)} means is a little too good: the seeds that rank the candidates also judge them"
+    shared = seed_main_effect(grid.scores)
+    if shared is not None and shared < 0.05:
+        yield (
+            f"the same seed moves all candidates alike (p = {shared:.2g}): the intervals of the seed spread and of the "
+            "shares take seeds as independent between candidates and are too narrow here"
         )
     if rows and rows[0].num_seeds < 3:
         yield f"the best candidate has {rows[0].num_seeds} seed(s): too few to tell luck from merit"

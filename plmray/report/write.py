@@ -26,7 +26,7 @@ def headline(verdict: Verdict) -> str:
         text += f" (test {_interval(best.test_mean)})"
     shares = verdict.shares
     if shares is None:
-        return text + ". Without anchors the seed's share of the variance cannot be estimated."
+        return text + ". Fewer than two random candidates have scores: the seed's share of the variance is unknown."
     seed = f"{_percent(shares.seed_share.value)} {_percent_interval(shares.seed_share)}"
     text += f". Across {shares.num_candidates} random candidates the seed explains {seed} of the variance"
     return text + (", the hyperparameters the rest." if shares.candidate_variance > 0 else _too_small())

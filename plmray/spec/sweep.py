@@ -253,6 +253,9 @@ class ResourcesSpec(Strict):
     def _engine_fits(self) -> ResourcesSpec:
         if self.engine == "torch" and self.workers > 1:
             raise ValueError(f"engine torch is one process, found workers: {self.workers}; use engine: deepspeed")
+        gpus = self.gpus_per_trial
+        if gpus != "auto" and gpus > 0 and (gpus % self.workers if self.workers > 1 else gpus > 1):
+            raise ValueError(f"gpus_per_trial: {gpus:g} does not fit workers: {self.workers}; each worker uses one GPU")
         return self
 
 

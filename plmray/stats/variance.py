@@ -51,7 +51,9 @@ def pooled_seed_sd(scores: Scores, confidence: float = 0.95) -> SeedSpread:
 
     ``scores`` holds one array of finite scores per candidate. Assumes normal scores whose spread is the
     same for every candidate; blind to noise the seeds do not move (data splits, hardware). Candidates
-    with one score add nothing. NaN throughout where no candidate has two. Source: one-way ANOVA.
+    with one score add nothing. NaN throughout where no candidate has two. The interval takes seeds as
+    nested: where one seed moves all candidates alike it is too narrow (see ``seed_main_effect``).
+    Source: one-way ANOVA.
     """
     degrees = int(sum(len(s) - 1 for s in scores if len(s) > 1))
     if degrees == 0:
@@ -67,6 +69,24 @@ def sd_interval_factors(degrees: int, confidence: float = 0.95) -> tuple[float, 
     tail = (1 - confidence) / 2
     upper, lower = special.chdtri(degrees, tail), special.chdtri(degrees, 1 - tail)
     return math.sqrt(degrees / float(upper)), math.sqrt(degrees / float(lower))
+
+
+def seed_main_effect(grid: NDArray[np.float64]) -> float | None:
+    """p value of 'the same seed moves every candidate alike', from a complete (n_candidates, n_seeds) grid.
+
+    Two-way layout without replication: F = MS_seed / MS_residual. None for an incomplete or too small grid.
+    """
+    rows, columns = grid.shape
+    if rows < 2 or columns < 2 or not np.isfinite(grid).all():
+        return None
+    seeds = grid.mean(axis=0) - grid.mean()
+    residual = grid - grid.mean(axis=1, keepdims=True) - seeds
+    degrees = (rows - 1) * (columns - 1)
+    error = float((residual**2).sum()) / degrees
+    if error == 0:
+        return None
+    ratio = rows * float((seeds**2).sum()) / (columns - 1) / error
+    return float(special.fdtrc(columns - 1, degrees, ratio))
 
 
 def mean_interval(scores: NDArray[np.float64], confidence: float = 0.95) -> Estimate:

@@ -75,7 +75,8 @@ class DeepSpeedEngine:
             raise RuntimeError(f"expected a DeepSpeedEngine at ZeRO {zero.stage}, DeepSpeed built {self.engine!r}")
 
     def train_step(self, step: Step) -> float:
-        self.engine.train()
+        if not self.engine.training:
+            self.engine.train()
         total = torch.zeros((), dtype=torch.float64)
         for micro, weight in self._share_of(step):
             select_dropout(self.model, self.data, step, micro)

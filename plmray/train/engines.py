@@ -78,7 +78,8 @@ class TorchEngine:
     def train_step(self, step: Step) -> float:
         while True:
             try:
-                return self._try_step(step)
+                loss = self._accumulate(step)
+                break
             except torch.OutOfMemoryError:
                 self.optimizer.zero_grad(set_to_none=True)
                 if self.micro_batch == 1:
@@ -86,22 +87,28 @@ class TorchEngine:
                 self.micro_batch = (self.micro_batch + 1) // 2
                 self.out_of_memory_halvings += 1
                 torch.cuda.empty_cache()
+        self._update(step)  # outside the retry: an update must not happen twice
+        return loss
 
-    def _try_step(self, step: Step) -> float:
-        self.model.train()
+    def _accumulate(self, step: Step) -> float:
+        """Gradients of the effective batch; returns its loss."""
+        if not self.model.training:
+            self.model.train()
         total = 0.0
         for micro in micro_batches(self.data, step.rows, self.micro_batch):
             losses = self._losses(step, micro)
             loss = losses.sum() / len(step.rows)
             loss.backward()  # type: ignore[no-untyped-call]
             total += float(loss.detach())
+        return total
+
+    def _update(self, step: Step) -> None:
         for group in self.optimizer.param_groups:
             group["lr"] = step.learning_rate
         if self.settings.optimizer.clip is not None:
             torch.nn.utils.clip_grad_norm_(list(self.trainable.values()), self.settings.optimizer.clip)
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
-        return total
 
     def _losses(self, step: Step, micro: MicroBatch) -> Tensor:
         select_dropout(self.model, self.data, step, micro)

@@ -6,8 +6,10 @@ import json
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -167,29 +169,47 @@ def test_a_multi_worker_candidate_is_judged_by_its_probe(tmp_path: Path) -> None
 
 @pytest.fixture
 def cluster(tmp_path: Path) -> Iterator[dict[str, str]]:
-    """A cluster as `ray start --head` makes it, with its dashboard on loopback and its own token."""
+    """A cluster as `ray start --head` makes it, with its own ports and token; ended without touching any other."""
     ray = str(Path(sys.executable).parent / "ray")
-    folder = Path("/tmp") / f"plmray-test-{os.getpid()}"
+    folder = Path(tempfile.mkdtemp(prefix="plmtest", dir="/tmp"))
     token = tmp_path / "token"
     token.write_text("a" * 32)
     environment = {**os.environ, "RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN_PATH": str(token)}
     environment["PATH"] = f"{Path(sys.executable).parent}:{environment['PATH']}"
-    start = [ray, "start", "--head", "--port=0", "--dashboard-port=8299", "--num-cpus=2", f"--temp-dir={folder}"]
-    subprocess.run([*start, "--disable-usage-stats"], check=True, env=environment, capture_output=True)
+    environment["DASHBOARD"] = f"http://127.0.0.1:{(dashboard := free_port())}"
+    start = [
+        ray,
+        "start",
+        "--head",
+        "--port=0",
+        f"--dashboard-port={dashboard}",
+        "--num-cpus=2",
+        f"--temp-dir={folder}",
+    ]
+    start += [f"--dashboard-agent-listen-port={free_port()}", "--disable-usage-stats"]
+    subprocess.run(start, check=True, env=environment, capture_output=True)
     try:
         yield environment
     finally:
-        subprocess.run([ray, "stop", "--force"], env=environment, capture_output=True)
+        subprocess.run(["pkill", "-9", "-f", str(folder)])
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
 
 
 def test_ray_job_submit_leaves_its_results_behind(cluster: dict[str, str], tmp_path: Path) -> None:
     """The working folder of the job is a throw-away copy; results, report and MLflow store are not in it."""
     work = tmp_path / "work"
-    work.mkdir()
+    # As from a checkout: what .rayignore lets through comes first on the job's path.
+    shutil.copytree(ROOT / "plmray", work / "plmray", ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copy(ROOT / ".rayignore", work)
     write_sweep(work, search={"candidates": 2, "seeds": [0], "sampler": "random"})
     storage = tmp_path / "storage"
-    job = ["ray", "job", "submit", "--address=http://127.0.0.1:8299", f"--working-dir={work}", "--"]
+    job = ["ray", "job", "submit", f"--address={cluster['DASHBOARD']}", f"--working-dir={work}", "--"]
     run = ["plmray", "run", "sweep.yaml", "-y"]
     refused = subprocess.run([*job, *run], env=cluster, capture_output=True, text=True)
     assert refused.returncode != 0

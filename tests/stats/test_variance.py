@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from plmray.stats.variance import anchor_shares, mean_interval, pooled_seed_sd, sd_interval_factors
+from plmray.stats.variance import anchor_shares, mean_interval, pooled_seed_sd, sd_interval_factors, seed_main_effect
 
 
 def planted(rng: np.random.Generator, candidates: int, seeds: int, sd_candidate: float, sd_seed: float) -> list:
@@ -71,6 +71,15 @@ def test_unbalanced_seeds_pool_by_degrees_of_freedom() -> None:
     spread = pooled_seed_sd(scores)
     assert spread.degrees == 3
     assert spread.sd.value == pytest.approx(np.sqrt((2.0 + 6.0) / 3))
+
+
+def test_a_seed_that_moves_all_candidates_alike_is_seen() -> None:
+    rng = np.random.default_rng(4)
+    noise = [seed_main_effect(rng.normal(size=(6, 3))) for _ in range(2000)]
+    assert np.mean([p < 0.05 for p in noise if p is not None]) == pytest.approx(0.05, abs=0.015)
+    shared = [seed_main_effect(rng.normal(size=(6, 3)) + 3 * rng.normal(size=3)) for _ in range(200)]
+    assert np.mean([p < 0.05 for p in shared if p is not None]) > 0.8
+    assert seed_main_effect(np.array([[1.0, np.nan], [2.0, 3.0]])) is None
 
 
 def test_too_little_to_say() -> None:
