@@ -48,11 +48,14 @@ def run(
         sweep = load_sweep(file, [*overrides, *_smoke_overrides(sweep)])
     require("torch", "optuna", *([] if options["local"] else ["ray"]))
     from plmray.orchestrate.driver import RunOptions, check_paths, run_sweep
+    from plmray.orchestrate.ray_job import inside_ray_job
 
     choices = RunOptions(data_root=data_root, **options)
     check_paths(sweep, choices)
     if not (choices.storage_path / sweep.spec.name / "resolved.yaml").exists():
         click.echo("\n".join(plan_lines(make_plan(sweep, data_root))))
+        if choices.address or inside_ray_job():
+            click.echo("note: planned for this machine; where the cluster has GPUs, precision and ids may differ")
     if not yes and sys.stdin.isatty():
         click.confirm("Start?", default=True, abort=True)
     try:
