@@ -75,7 +75,7 @@ class DeepSpeedEngine:
             raise RuntimeError(f"expected a DeepSpeedEngine at ZeRO {zero.stage}, DeepSpeed built {self.engine!r}")
 
     def train_step(self, step: Step) -> float:
-        if not self.engine.training:
+        if not self.engine.module.training:  # the engine's own flag says nothing: eval() leaves it as it is
             self.engine.train()
         total = torch.zeros((), dtype=torch.float64)
         for micro, weight in self._share_of(step):
