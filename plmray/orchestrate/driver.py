@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -38,8 +37,6 @@ from plmray.results import TrialResult, costs_summary, read_costs, write_costs, 
 from plmray.spec.load import LoadedSweep
 from plmray.spec.sweep import SweepSpec
 from plmray.trial import Candidate, Identifier
-
-logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -230,7 +227,7 @@ class Driver:
             return (lambda bench: Here(Worker(bench))), torch.cuda.is_available(), lambda: None
         from plmray.orchestrate.on_ray import RayCluster
 
-        cluster = RayCluster(self.spec, self.options.address, self.options.max_concurrent, self.costs, self.echo)
+        cluster = RayCluster(self.spec, self.options.address, self.options.max_concurrent, self.costs)
         return cluster.place, cluster.has_gpu, cluster.close
 
     def _start_tracking(self, plan: Plan) -> Tracker:
@@ -306,5 +303,4 @@ def open_mirror(sweep: LoadedSweep, folder: SweepFolder) -> Mirror:
         sweep_id=folder.sweep_id,
         sweep_name=sweep.spec.name,
         metric=sweep.spec.objective.metric,
-        folder=folder.path,
     )

@@ -15,7 +15,6 @@ import socket
 import tempfile
 import threading
 import uuid
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -61,9 +60,8 @@ class RayCluster:
         address: str | None,
         max_concurrent: int | None,
         costs: Costs,
-        echo: Callable[[str], None],
     ) -> None:
-        self.spec, self.costs, self.echo = spec, costs, echo
+        self.spec, self.costs = spec, costs
         self.max_concurrent = max_concurrent
         self._temporary: Path | None = None
         self._connect(address or os.environ.get("RAY_ADDRESS") or ("auto" if inside_ray_job() else None))

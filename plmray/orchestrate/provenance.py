@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import platform
-import socket
 import subprocess
 from importlib import metadata
 from pathlib import Path
@@ -22,10 +21,6 @@ def software() -> dict[str, Any]:
         except metadata.PackageNotFoundError:
             continue
     return facts
-
-
-def machine() -> dict[str, Any]:
-    return {"host": socket.gethostname(), "platform": platform.platform()}
 
 
 def commit(folder: Path) -> str | None:

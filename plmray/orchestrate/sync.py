@@ -31,7 +31,7 @@ def sync_folder(path: Path, uri: str | None) -> tuple[int, str]:
     spec = SweepSpec.model_validate_json(json.dumps(resolved["sweep"]))
     store = uri or str(recorded_tracking(path)["uri"])
     metric = spec.objective.metric
-    mirror = Mirror(store, spec.tracking.experiment, folder.sweep_id, spec.name, metric, path)
+    mirror = Mirror(store, spec.tracking.experiment, folder.sweep_id, spec.name, metric)
     try:
         mirror.connect()
     except Exception as error:

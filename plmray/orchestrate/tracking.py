@@ -46,7 +46,6 @@ class Mirror:
     sweep_id: str
     sweep_name: str
     metric: str
-    folder: Path
     _client: Any = None
     _experiment_id: str = ""
     _runs: dict[str, str] = field(default_factory=dict)
