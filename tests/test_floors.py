@@ -27,14 +27,15 @@ FLOORS = {
     "model": 2,
     "train": 3,
     "report": 3,
-    "orchestrate": 4,
+    "packed": 4,
+    "orchestrate": 5,
     "cli": 6,
     "__main__": 7,
 }
 # Within floor 2: who may lean on whom.
 SAME_FLOOR = {("files", "errors"), ("results", "trial"), ("plan", "trial"), ("plan", "stats")}
 HOMES = {
-    "torch": {"data", "model", "train", "orchestrate"},
+    "torch": {"data", "model", "train", "packed", "orchestrate"},
     "transformers": {"model"},
     "peft": {"model"},
     "deepspeed": {"train"},

@@ -1,9 +1,9 @@
-"""Proteins as padded tensors. The only file of this folder that knows torch."""
+"""Proteins as padded tensors, or as their embeddings. The only file of this folder that knows torch."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -19,11 +19,15 @@ Encode = Callable[[Sequence[str]], list[NDArray[np.int16]]]
 
 @dataclass(frozen=True)
 class EncodedSplit:
-    """Token ids of one split, end to end. ``offsets``: (n + 1,), ``targets``: (n,)."""
+    """Token ids of one split, end to end. ``offsets``: (n + 1,), ``targets``: (n,).
+
+    ``embeddings``: (n, width) outputs of a frozen encoder, where they take the place of tokens.
+    """
 
     tokens: NDArray[np.int16]
     offsets: NDArray[np.int64]
     targets: NDArray[Any]
+    embeddings: NDArray[np.floating[Any]] | None = None
 
     def __len__(self) -> int:
         return len(self.targets)
@@ -54,16 +58,15 @@ class Batch:
     tokens: Tensor  # (n, length) int64
     attention: Tensor  # (n, length) int64, 1 = token
     residues: Tensor  # (n, length) bool
-    targets: Tensor  # (n,) float32 or int64
+    targets: Tensor  # (n,) float64 or int64
+    pooled: Tensor | None = None  # (n, width): cached embeddings in place of tokens
 
     def to(self, device: torch.device) -> Batch:
         if device.type == "cpu":
             return self
-        parts = (part.to(device, non_blocking=True) for part in self._parts())
-        return Batch(*parts)
-
-    def _parts(self) -> tuple[Tensor, ...]:
-        return self.tokens, self.attention, self.residues, self.targets
+        parts = (self.tokens, self.attention, self.residues, self.targets, self.pooled)
+        moved = (None if part is None else part.to(device, non_blocking=True) for part in parts)
+        return Batch(*moved)  # type: ignore[arg-type]
 
 
 def encode_data(data: ProteinData, encode: Encode, *, pad_id: int, front: int, back: int) -> EncodedData:
@@ -77,21 +80,54 @@ def encode_data(data: ProteinData, encode: Encode, *, pad_id: int, front: int, b
     return EncodedData(splits, data.kind, data.classes, data.num_outputs, pad_id, front, back)
 
 
+def with_embeddings(data: EncodedData, arrays: Mapping[SplitName, NDArray[np.floating[Any]]]) -> EncodedData:
+    """The same task on embeddings: ``arrays`` hold (n, width) for every split."""
+    splits = {name: replace(split, embeddings=arrays[name]) for name, split in data.splits.items()}
+    return replace(data, splits=splits)
+
+
+def standardized(data: EncodedData) -> EncodedData:
+    """Embeddings with the training proteins' mean 0 and SD 1 in every dimension; constant ones become 0."""
+    train = _embeddings(data.splits["train"]).astype(np.float64)
+    mean, spread = train.mean(0), train.std(0)
+    spread[spread == 0] = 1.0
+    return with_embeddings(
+        data,
+        {
+            name: ((_embeddings(split) - mean) / spread).astype(_embeddings(split).dtype)
+            for name, split in data.splits.items()
+        },
+    )
+
+
+def _embeddings(split: EncodedSplit) -> NDArray[np.floating[Any]]:
+    assert split.embeddings is not None
+    return split.embeddings
+
+
 def collate(data: EncodedData, split: EncodedSplit, rows: NDArray[np.int64]) -> Batch:
-    """Proteins ``rows`` of a split, padded to the longest of them."""
+    """Proteins ``rows`` of a split, padded to the longest of them; or their embeddings, where it has some."""
+    if split.embeddings is not None:
+        nothing = torch.zeros((len(rows), 0), dtype=torch.int64)
+        pooled = torch.from_numpy(split.embeddings[rows])
+        return Batch(nothing, nothing, nothing.bool(), _targets(data, split, rows), pooled)
     lengths = split.lengths[rows]
     columns = np.arange(lengths.max())[None, :]
     is_token = columns < lengths[:, None]
     tokens = np.full(is_token.shape, data.pad_id, dtype=np.int64)
     tokens[is_token] = np.concatenate([split.tokens[split.offsets[row] : split.offsets[row + 1]] for row in rows])
     is_residue = is_token & (columns >= data.front) & (columns < (lengths - data.back)[:, None])
-    targets = split.targets[rows]
     return Batch(
         torch.from_numpy(tokens),
         torch.from_numpy(is_token.astype(np.int64)),
         torch.from_numpy(is_residue),
-        torch.from_numpy(targets if data.kind == "classification" else targets.astype(np.float64)),
+        _targets(data, split, rows),
     )
+
+
+def _targets(data: EncodedData, split: EncodedSplit, rows: NDArray[np.int64]) -> Tensor:
+    targets = split.targets[rows]
+    return torch.from_numpy(targets if data.kind == "classification" else targets.astype(np.float64))
 
 
 def sorted_batches(split: EncodedSplit, token_budget: int) -> Iterator[NDArray[np.int64]]:

@@ -17,7 +17,7 @@ from plmray.spec.sweep import TrainSpec
 class ProteinModel(nn.Module):
     """Tokens to predictions. The head is called ``classifier``, as in the notebooks whose counts we match."""
 
-    def __init__(self, encoder: nn.Module, head: nn.Module, pooling: str, source: DropoutSource) -> None:
+    def __init__(self, encoder: nn.Module | None, head: nn.Module, pooling: str, source: DropoutSource) -> None:
         super().__init__()
         self.encoder = encoder
         self.classifier = head
@@ -25,14 +25,29 @@ class ProteinModel(nn.Module):
         self.dropout_source = source
         self.autocast_dtype: torch.dtype | None = None
 
-    def forward(self, tokens: Tensor, attention: Tensor, residues: Tensor) -> Tensor:
-        """(n, length) tokens and masks to (n, outputs) in at least float32."""
-        # Here and not around the call, because DeepSpeed switches off an autocast it did not set up.
-        with torch.autocast(tokens.device.type, self.autocast_dtype, enabled=self.autocast_dtype is not None):
-            hidden = self.encoder(input_ids=tokens, attention_mask=attention).last_hidden_state
-            pooled = hidden[:, 0] if self.pooling == "cls" else masked_mean(hidden, residues)
-            out: Tensor = self.classifier(pooled)
-        return out if out.dtype == torch.float64 else out.float()
+    def forward(self, tokens: Tensor, attention: Tensor, residues: Tensor, pooled: Tensor | None = None) -> Tensor:
+        """(n, length) tokens and masks, or (n, width) embeddings, to (n, outputs) in at least float32."""
+        if pooled is None:
+            assert self.encoder is not None
+            pooled = embed(self.encoder, tokens, attention, residues, self.pooling, self.autocast_dtype)
+        out: Tensor = self.classifier(pooled.to(next(self.classifier.parameters()).dtype))
+        return out
+
+
+def embed(
+    encoder: nn.Module,
+    tokens: Tensor,
+    attention: Tensor,
+    residues: Tensor,
+    pooling: str,
+    autocast_dtype: torch.dtype | None,
+) -> Tensor:
+    """(n, length) tokens to (n, width) pooled embeddings in at least float32, the encoder under autocast if asked."""
+    # Here and not around the whole model, because DeepSpeed switches off an autocast it did not set up.
+    with torch.autocast(tokens.device.type, autocast_dtype, enabled=autocast_dtype is not None):
+        hidden = encoder(input_ids=tokens, attention_mask=attention).last_hidden_state
+    hidden = hidden if hidden.dtype == torch.float64 else hidden.float()
+    return hidden[:, 0] if pooling == "cls" else masked_mean(hidden, residues)
 
 
 def masked_mean(hidden: Tensor, residues: Tensor) -> Tensor:
@@ -48,11 +63,10 @@ def build_model(
 
     Adapter and head start from the 'init' stream; the process's random state is left as it was.
     """
-    source = DropoutSource(streams)
-    width = int(encoder.config.hidden_size if family == "esm2" else encoder.config.d_model)  # type: ignore[union-attr,arg-type]
+    source = DropoutSource(streams, settings.batch_size)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(streams.integer("init"))
-        head = HEADS[settings.head.kind](width, num_outputs, settings.head, source)
+        head = HEADS[settings.head.kind](encoder_width(encoder), num_outputs, settings.head, source)
         model = ProteinModel(shared_copy(encoder), head, settings.pooling, source)
         apply_adapter(model, settings.adapter, family, source)
     model.classifier.requires_grad_(True)
@@ -60,6 +74,20 @@ def build_model(
         if parameter.requires_grad:
             parameter.data = parameter.data.clone()  # trained here, so no longer shared
     return model
+
+
+def build_head_model(settings: TrainSpec, width: int, num_outputs: int, streams: Streams) -> ProteinModel:
+    """A frozen trial's model on embeddings: the head that ``build_model`` would make, and no encoder."""
+    source = DropoutSource(streams, settings.batch_size)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(streams.integer("init"))
+        head = HEADS[settings.head.kind](width, num_outputs, settings.head, source)
+    return ProteinModel(None, head, settings.pooling, source)
+
+
+def encoder_width(encoder: nn.Module) -> int:
+    config = encoder.config
+    return int(getattr(config, "d_model", None) or config.hidden_size)  # type: ignore[union-attr,arg-type]
 
 
 def trainable_parameters(model: nn.Module) -> dict[str, nn.Parameter]:

@@ -81,7 +81,7 @@ class DeepSpeedEngine:
         for micro, weight in self._share_of(step):
             select_dropout(self.model, self.data, step, micro)
             batch = micro.batch.to(self.device)
-            outputs = self.engine(batch.tokens, batch.attention, batch.residues)
+            outputs = self.engine(batch.tokens, batch.attention, batch.residues, batch.pooled)
             losses = loss_per_protein(self.data.kind, outputs, batch.targets)
             loss = weight * losses.sum() / len(step.rows)
             # DeepSpeed averages gradients over workers; ours is a sum over the effective batch.

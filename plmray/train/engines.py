@@ -113,7 +113,7 @@ class TorchEngine:
     def _losses(self, step: Step, micro: MicroBatch) -> Tensor:
         select_dropout(self.model, self.data, step, micro)
         batch = micro.batch.to(self.device)
-        outputs = self.model(batch.tokens, batch.attention, batch.residues)
+        outputs = self.model(batch.tokens, batch.attention, batch.residues, batch.pooled)
         return loss_per_protein(self.data.kind, outputs, batch.targets)
 
     def predict(self, split: EncodedSplit) -> NDArray[np.float64]:
@@ -164,7 +164,7 @@ def select_dropout(model: ProteinModel, data: EncodedData, step: Step, micro: Mi
 
 def prepare(model: ProteinModel, precision: str, device: torch.device, gradient_checkpointing: bool) -> ProteinModel:
     """Move to the device; float64 throughout for fp64, float32 weights under autocast for bf16."""
-    if gradient_checkpointing:
+    if gradient_checkpointing and model.encoder is not None:
         encoder: Any = model.encoder
         encoder.gradient_checkpointing_enable({"use_reentrant": False})
     model.autocast_dtype = torch.bfloat16 if precision == "bf16" else None
@@ -186,8 +186,8 @@ def predict_rows(
 ) -> NDArray[np.float64]:
     """(len(rows), outputs) predictions of one batch."""
     batch = collate(data, split, rows).to(device)
-    outputs: NDArray[np.float64] = model(batch.tokens, batch.attention, batch.residues).double().cpu().numpy()
-    return outputs
+    outputs: Tensor = model(batch.tokens, batch.attention, batch.residues, batch.pooled)
+    return outputs.double().cpu().numpy()
 
 
 def device_name(device: torch.device) -> str:

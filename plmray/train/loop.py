@@ -1,10 +1,15 @@
-"""The training loop: the only one. It reads top to bottom and yields after every evaluation."""
+"""The training loop: the only one. It reads top to bottom, and asks whoever drives it to compute its steps.
+
+A lone engine computes one trial's steps; a pack computes those of many trials at once. Order, rates, evaluation,
+selection and stopping are here, so that no engine can change them.
+"""
 
 from __future__ import annotations
 
+import itertools
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -17,7 +22,7 @@ from plmray.seeds import Streams
 from plmray.spec.sweep import SplitName, TrainSpec
 from plmray.train.engines import Engine, State, Step
 from plmray.train.losses import loss_per_protein
-from plmray.train.schedule import evaluation_steps, learning_rate
+from plmray.train.schedule import evaluation_steps, learning_rates
 
 
 class Diverged(Exception):
@@ -38,9 +43,38 @@ class Evaluation:
     seconds: float
 
 
+@dataclass(frozen=True)
+class Stretch:
+    """The optimizer steps up to the next evaluation, wanted from whoever computes them.
+
+    ``order``: training proteins, ``batch_size`` a step, the last step perhaps fewer. ``rates``: (steps,).
+    """
+
+    first: int
+    order: NDArray[np.int64]
+    batch_size: int
+    rates: NDArray[np.float64]
+
+    def __len__(self) -> int:
+        return len(self.rates)
+
+    def steps(self) -> Iterator[Step]:
+        for number, rate in enumerate(self.rates):
+            rows = self.order[number * self.batch_size : (number + 1) * self.batch_size]
+            yield Step(self.first + number, rows, float(rate))
+
+
+@dataclass(frozen=True)
+class Trained:
+    """The answer to a Stretch: the loss of every step before its update, and this trial's seconds for them."""
+
+    losses: NDArray[np.float64]
+    seconds: float
+
+
 @dataclass
 class Training:
-    """One trial in flight: iterate ``evaluations`` to train it, as far and as fast as you like.
+    """One trial in flight. Drive ``stretches`` yourself, or iterate ``evaluations`` to train it alone.
 
     ``best`` is the evaluation with the lowest validation loss so far and ``best_state`` its weights.
     """
@@ -55,40 +89,56 @@ class Training:
     best_state: State | None = None
     tokens: int = 0
     seconds: float = 0.0
-    _started: float = 0.0
 
-    def evaluations(self) -> Iterator[Evaluation]:
-        """Train to the end or to the early stop. Raises Diverged on a loss that is not finite."""
-        train = self.data.splits["train"]
-        steps_per_epoch = math.ceil(len(train) / self.settings.batch_size)
+    def stretches(self) -> Generator[Stretch, Trained, None]:
+        """Train to the end or to the early stop: answer each Stretch with its Trained, which is then evaluated.
+
+        Raises Diverged on a loss that is not finite.
+        """
+        train, size = self.data.splits["train"], self.settings.batch_size
+        steps_per_epoch = math.ceil(len(train) / size)
         total_steps = steps_per_epoch * self.settings.epochs
-        due = evaluation_steps(steps_per_epoch, self.settings.evaluations_per_epoch)
-        losses: list[float] = []
-        self._started = time.perf_counter()
+        due = [0, *evaluation_steps(steps_per_epoch, self.settings.evaluations_per_epoch)]
         for epoch in range(self.settings.epochs):
             order = self.streams.rng("order", epoch).permutation(len(train))
-            for number, rows in enumerate(_slices(order, self.settings.batch_size), start=1):
-                index = epoch * steps_per_epoch + number - 1
-                rate = learning_rate(self.settings.optimizer, index, total_steps)
-                losses.append(_finite(self.engine.train_step(Step(index, rows, rate)), index))
+            for start, end in itertools.pairwise(due):
+                first, last = epoch * steps_per_epoch + start, epoch * steps_per_epoch + end
+                rates = learning_rates(self.settings.optimizer, np.arange(first, last), total_steps)
+                rows = order[start * size : end * size]
+                trained = yield Stretch(first, rows, size, rates)
                 self.tokens += int(train.lengths[rows].sum())
-                if number in due:
-                    yield self._evaluate(index + 1, epoch + number / steps_per_epoch, losses, rate)
-                    self._started, losses = time.perf_counter(), []
-                    if self._out_of_patience():
-                        return
+                self._evaluate(last, last / steps_per_epoch, trained, float(rates[-1]))
+                if self._out_of_patience():
+                    return
 
-    def _evaluate(self, step: int, epoch: float, losses: list[float], rate: float) -> Evaluation:
+    def evaluations(self) -> Iterator[Evaluation]:
+        """Train alone, on this trial's own engine."""
+        stretches = self.stretches()
+        stretch = next(stretches, None)
+        while stretch is not None:
+            trained = self._train_alone(stretch)
+            stretch = answered(stretches, trained)
+            yield self.curve[-1]
+
+    def _train_alone(self, stretch: Stretch) -> Trained:
+        started, losses = time.perf_counter(), []
+        for step in stretch.steps():
+            losses.append(self.engine.train_step(step))
+            if not math.isfinite(losses[-1]):
+                break
+        return Trained(np.array(losses), time.perf_counter() - started)
+
+    def _evaluate(self, step: int, epoch: float, trained: Trained, rate: float) -> None:
+        _require_finite(trained.losses, step - len(trained.losses))
+        started = time.perf_counter()
         loss, score = self.judge("validation")
-        train_loss = sum(losses) / len(losses)
-        self.seconds += time.perf_counter() - self._started  # waiting between evaluations does not count
-        evaluation = Evaluation(
-            step, epoch, train_loss, _finite(loss, step), score, rate, self.tokens, round(self.seconds, 3)
-        )
+        _require_finite(np.array([loss]), step)
+        self.seconds += trained.seconds + time.perf_counter() - started
+        train_loss = math.fsum(trained.losses) / len(trained.losses)
+        evaluation = Evaluation(step, epoch, train_loss, loss, score, rate, self.tokens, round(self.seconds, 3))
         self.curve.append(evaluation)
         if self.best is None or evaluation.validation_loss < self.best.validation_loss:
             self.best, self.best_state = evaluation, self.engine.state()
-        return evaluation
 
     def judge(self, name: SplitName) -> tuple[float, float]:
         """Mean loss and metric on a split, with the engine's present weights."""
@@ -120,12 +170,16 @@ def score(data: EncodedData, split: EncodedSplit, outputs: NDArray[np.float64], 
     return METRICS[metric].compute(split.targets, predictions)
 
 
-def _slices(order: NDArray[np.int64], size: int) -> Iterator[NDArray[np.int64]]:
-    for start in range(0, len(order), size):
-        yield order[start : start + size]
+def answered(stretches: Generator[Stretch, Trained, None], trained: Trained) -> Stretch | None:
+    """Give an answer; the next Stretch, or None at the end of the trial."""
+    try:
+        return stretches.send(trained)
+    except StopIteration:
+        return None
 
 
-def _finite(loss: float, step: int) -> float:
-    if not math.isfinite(loss):
+def _require_finite(losses: NDArray[np.float64], first_step: int) -> None:
+    bad = np.flatnonzero(~np.isfinite(losses))
+    if bad.size:
+        loss, step = losses[bad[0]], first_step + int(bad[0])
         raise Diverged(f"diverged: the loss was {loss} at step {step}; a lower learning rate may help")
-    return loss

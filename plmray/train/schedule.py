@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
-import math
+import numpy as np
+from numpy.typing import NDArray
 
 from plmray.spec.sweep import OptimizerSpec
 
 
-def learning_rate(spec: OptimizerSpec, step: int, total_steps: int) -> float:
-    """Rate of ``step`` (0-based) of ``total_steps``: a linear rise over the warm-up, then the schedule to 0."""
+def learning_rates(spec: OptimizerSpec, steps: NDArray[np.int64], total_steps: int) -> NDArray[np.float64]:
+    """Rates of ``steps`` (0-based) of ``total_steps``: a linear rise over the warm-up, then the schedule to 0."""
     warmup_steps = round(spec.warmup * total_steps)
-    if step < warmup_steps:
-        return spec.lr * (step + 1) / warmup_steps
-    progress = (step - warmup_steps) / max(1, total_steps - warmup_steps)
-    if spec.schedule == "linear":
-        return spec.lr * (1.0 - progress)
-    if spec.schedule == "cosine":
-        return spec.lr * 0.5 * (1.0 + math.cos(math.pi * progress))
-    return spec.lr
+    progress = (steps - warmup_steps) / max(1, total_steps - warmup_steps)
+    falling = {
+        "linear": 1.0 - progress,
+        "cosine": 0.5 * (1.0 + np.cos(np.pi * progress)),
+        "constant": np.ones_like(progress),
+    }
+    rising = (steps + 1) / max(1, warmup_steps)
+    rates: NDArray[np.float64] = spec.lr * np.where(steps < warmup_steps, rising, falling[spec.schedule])
+    return rates
 
 
 def evaluation_steps(steps_per_epoch: int, evaluations_per_epoch: int) -> list[int]:

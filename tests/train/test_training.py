@@ -14,7 +14,7 @@ from plmray.spec.sweep import OptimizerSpec
 from plmray.train import checkpoint
 from plmray.train.engines import TorchEngine
 from plmray.train.loop import Diverged, Training
-from plmray.train.schedule import evaluation_steps, learning_rate
+from plmray.train.schedule import evaluation_steps, learning_rates
 from tests.examples import CPU, tiny_data, tiny_model, tiny_sweep
 from tests.train import conformance
 
@@ -123,13 +123,12 @@ def test_bf16_is_near_float32(tmp_path: Path) -> None:
 
 
 def test_schedule_by_hand() -> None:
-    linear = OptimizerSpec(lr=1.0, warmup=0.2)
-    rates = [learning_rate(linear, step, 10) for step in range(10)]
-    assert rates[:3] == [0.5, 1.0, 1.0]
-    assert rates[-1] == pytest.approx(1 / 8)
-    cosine = OptimizerSpec(lr=1.0, schedule="cosine")
-    assert learning_rate(cosine, 5, 10) == pytest.approx(0.5)
-    assert learning_rate(OptimizerSpec(lr=1.0, schedule="constant"), 9, 10) == 1.0
+    steps = np.arange(10)
+    linear = learning_rates(OptimizerSpec(lr=1.0, warmup=0.2), steps, 10)
+    assert list(linear[:3]) == [0.5, 1.0, 1.0]
+    assert linear[-1] == pytest.approx(1 / 8)
+    assert learning_rates(OptimizerSpec(lr=1.0, schedule="cosine"), steps, 10)[5] == pytest.approx(0.5)
+    assert (learning_rates(OptimizerSpec(lr=1.0, schedule="constant"), steps, 10) == 1.0).all()
     assert evaluation_steps(10, 3) == [3, 7, 10]
     assert evaluation_steps(2, 5) == [1, 2]
 
