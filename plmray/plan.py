@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from plmray.packing import PackShare, may_pack, packs_of
 from plmray.seeds import derived_rng
 from plmray.spec.names import known_backbone
 from plmray.spec.space import ChoiceDomain, FloatDomain, IntDomain, OrdinalDomain, Space
@@ -55,6 +56,7 @@ class Plan:
     precision: str
     engine: str
     engine_reason: str
+    packs: tuple[PackShare, ...]
     phases: tuple[PhasePlan, ...]
     anchors: tuple[Candidate, ...]
     seed_resolution: SeedResolution | None
@@ -84,6 +86,7 @@ def make_plan(spec: SweepSpec, data: DataFacts, identifier: Identifier) -> Plan:
         precision=identifier.precision,
         engine=engine,
         engine_reason=reason,
+        packs=tuple(packs_of(spec)) if engine == "packed" else (),
         phases=phases,
         anchors=tuple(anchors),
         seed_resolution=_seed_resolution(phases[-1]),
@@ -93,13 +96,15 @@ def make_plan(spec: SweepSpec, data: DataFacts, identifier: Identifier) -> Plan:
 
 
 def choose_engine(spec: SweepSpec) -> tuple[str, str]:
-    """The engine and why: ``auto`` takes torch for one worker and deepspeed for several."""
+    """The engine and why: ``auto`` packs what can share a device, and takes deepspeed for several workers."""
     chosen = spec.resources.engine
     if chosen != "auto":
         return chosen, "as the sweep file says"
     if spec.resources.workers > 1:
         return "deepspeed", f"auto: {spec.resources.workers} workers share a trial"
-    return "torch", "auto: one worker a trial"
+    if may_pack(spec):
+        return "packed", "auto: trials share the frozen encoder on one device"
+    return "torch", "auto: one worker a trial, and nothing that trials could share"
 
 
 def resolve_precision(train: TrainSpec, has_gpu: bool) -> str:

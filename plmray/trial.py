@@ -79,8 +79,12 @@ def identifying_settings(settings: TrainSpec) -> dict[str, Any]:
     tree = _non_default(settings)
     tree.pop("backbone", None)
     tree.pop("precision", None)
-    if settings.adapter.kind != "lora":
+    if settings.backbone.embeddings is not None:
+        tree.pop("pooling", None)
+    if settings.adapter.kind in ("none", "full"):
         tree["adapter"] = {"kind": settings.adapter.kind}
+    elif settings.adapter.kind == "ia3":
+        tree["adapter"] = {key: value for key, value in tree["adapter"].items() if key in ("kind", "layers")}
     if settings.head.kind != "dense":
         tree.get("head", {}).pop("hidden", None)
     return {key: value for key, value in tree.items() if value != {}}

@@ -23,6 +23,7 @@ FLOORS = {
     "stats": 2,
     "results": 2,
     "plan": 2,
+    "packing": 2,
     "data": 2,
     "model": 2,
     "train": 3,
@@ -33,7 +34,7 @@ FLOORS = {
     "__main__": 7,
 }
 # Within floor 2: who may lean on whom.
-SAME_FLOOR = {("files", "errors"), ("results", "trial"), ("plan", "trial"), ("plan", "stats")}
+SAME_FLOOR = {("files", "errors"), ("results", "trial"), ("plan", "trial"), ("plan", "stats"), ("plan", "packing")}
 HOMES = {
     "torch": {"data", "model", "train", "packed", "orchestrate"},
     "transformers": {"model"},

@@ -50,6 +50,15 @@ class EncodedData:
     front: int
     back: int
 
+    @property
+    def has_embeddings(self) -> bool:
+        return self.splits["train"].embeddings is not None
+
+    @property
+    def width(self) -> int:
+        """Width of the embeddings that take the place of tokens."""
+        return int(_embeddings(self.splits["train"]).shape[1])
+
 
 @dataclass(frozen=True)
 class Batch:

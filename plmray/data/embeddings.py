@@ -111,7 +111,11 @@ def read_precomputed(files: Sequence[Path], data: ProteinData) -> Arrays:
             f"{len(missing)} of {len(wanted)} proteins have no embedding in {', '.join(f.name for f in files)} (first: "
             f"{missing[0][:12]}…, {len(missing[0])} residues); give files of these very sequences, and no task.window"
         )
-    return {name: np.stack([known[s] for s in part.sequences]) for name, part in data.splits.items() if len(part)}
+    width = next(iter(known.values())).shape[0]
+    return {
+        name: np.array([known[s] for s in part.sequences], np.float32).reshape(len(part), width)
+        for name, part in data.splits.items()
+    }
 
 
 def _by_sequence(file: Path) -> dict[str, NDArray[np.float32]]:

@@ -48,7 +48,12 @@ def load_tokenizer(backbone: BackboneSpec, folder: Path) -> ResidueTokenizer:
 
 def fetch_weights(backbone: BackboneSpec, folder: Path) -> None:
     """Have a hub checkpoint on this machine before ids are made of it. Raises SetupError when it cannot be had."""
-    if backbone.init == "random" or local_folder(backbone.name, folder) or cached_snapshot(backbone):
+    if (
+        backbone.embeddings
+        or backbone.init == "random"
+        or local_folder(backbone.name, folder)
+        or cached_snapshot(backbone)
+    ):
         return
     from huggingface_hub import snapshot_download
 

@@ -6,8 +6,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from plmray.data.batches import EncodedData, encode_data
+from plmray.data.batches import EncodedData, encode_data, with_embeddings
 from plmray.data.datasets import ProteinData
+from plmray.data.embeddings import read_precomputed
 from plmray.model.backbones import load_tokenizer
 from plmray.orchestrate import provenance
 from plmray.orchestrate.prepare import wants_gpu
@@ -44,7 +45,11 @@ def make_bench(sweep: LoadedSweep, data: ProteinData, precision: str, folder: Pa
 
 
 def encode(sweep: LoadedSweep, data: ProteinData) -> EncodedData:
-    """Token ids of all splits, by the backbone's own vocabulary."""
-    tokenizer = load_tokenizer(sweep.spec.train.backbone, sweep.folder)
+    """Token ids of all splits, by the backbone's own vocabulary; with the embeddings that a user gives for them."""
+    backbone = sweep.spec.train.backbone
+    tokenizer = load_tokenizer(backbone, sweep.folder)
     front, back = len(tokenizer.front), len(tokenizer.back)
-    return encode_data(data, tokenizer.encode, pad_id=tokenizer.pad_id, front=front, back=back)
+    encoded = encode_data(data, tokenizer.encode, pad_id=tokenizer.pad_id, front=front, back=back)
+    if backbone.embeddings is None:
+        return encoded
+    return with_embeddings(encoded, read_precomputed([sweep.folder / file for file in backbone.embeddings], data))

@@ -15,10 +15,11 @@ from plmray.model.backbones import fetch_weights
 from plmray.orchestrate import provenance
 from plmray.orchestrate.bench import Bench, make_bench
 from plmray.orchestrate.folder import SweepFolder
-from plmray.orchestrate.here import Here
+from plmray.orchestrate.here import Here, PackedHere
+from plmray.orchestrate.host import Host
 from plmray.orchestrate.interrupt import Interrupted
 from plmray.orchestrate.jobs import Job, Place, Report
-from plmray.orchestrate.phases import Events, ReplicatePhase, SearchPhase
+from plmray.orchestrate.phases import Events, InTurn, ReplicatePhase, SearchPhase
 from plmray.orchestrate.prepare import data_facts, make_identifier
 from plmray.orchestrate.progress import Costs, Progress, TimedSource
 from plmray.orchestrate.ray_job import (
@@ -30,6 +31,7 @@ from plmray.orchestrate.ray_job import (
 from plmray.orchestrate.sync import record_tracking, sweep_params
 from plmray.orchestrate.tracking import Mirror, Tracker, log_outcome, tracking_uri
 from plmray.orchestrate.worker import Worker
+from plmray.packing import jobs_at_once, search_width
 from plmray.plan import Plan, choose_engine, make_plan
 from plmray.report.verdict import candidate_summaries, judge
 from plmray.report.write import headline, write_report
@@ -179,21 +181,25 @@ class Driver:
             self.folder,
             identifier,
             events,
-            lag=place.concurrency,
+            lag=min(place.concurrency, search_width(self.spec)) if self.engine == "packed" else place.concurrency,
             in_turn=self.in_turn,
         )
         self.costs.slots = place.concurrency
-        place.run(TimedSource(search, self.costs))
+        place.run(TimedSource(InTurn(search, lambda: self._replicate(search, plan, identifier, events)), self.costs))
+
+    def _replicate(
+        self, search: SearchPhase, plan: Plan, identifier: Identifier, events: Events
+    ) -> ReplicatePhase | None:
+        """The second phase, as the first one ended."""
         if len(search.order) < plan.phases[0].candidates:
             self.echo(f"the space holds no more than {len(search.order)} different candidates; the search ends early")
         if self.spec.replicate is None:
-            return
+            return None
         chosen = self._promote(search, plan, identifier)
         if not chosen:
             self.echo("nothing to replicate: no candidate completed the search")
-            return
-        replicate = ReplicatePhase(self.spec, self.folder, events, chosen, in_turn=self.in_turn)
-        place.run(TimedSource(replicate, self.costs))
+            return None
+        return ReplicatePhase(self.spec, self.folder, events, chosen, together=self.engine != "torch")
 
     def _promote(self, search: SearchPhase, plan: Plan, identifier: Identifier) -> list[Candidate]:
         """The best and the anchors. The choice is recorded before it acts, and a recorded one stands."""
@@ -224,11 +230,16 @@ class Driver:
 
             if self.spec.resources.workers > 1:
                 raise SetupError(f"--local is one process, the sweep asks for {self.spec.resources.workers} workers")
-            return (lambda bench: Here(Worker(bench))), torch.cuda.is_available(), lambda: None
+            return self._local_place, torch.cuda.is_available(), lambda: None
         from plmray.orchestrate.on_ray import RayCluster
 
         cluster = RayCluster(self.spec, self.options.address, self.options.max_concurrent, self.costs)
         return cluster.place, cluster.has_gpu, cluster.close
+
+    def _local_place(self, bench: Bench) -> Place:
+        if self.engine == "packed":
+            return PackedHere(Host(bench), jobs_at_once(self.spec, 1, None))
+        return Here(Worker(bench))
 
     def _start_tracking(self, plan: Plan) -> Tracker:
         mirror = open_mirror(self.sweep, self.folder)

@@ -1,10 +1,9 @@
-"""Running jobs in this process, without Ray: the debugger's door."""
+"""Running jobs in this process, without Ray: the debugger's door, and the way of a machine that has torch alone."""
 
 from __future__ import annotations
 
-import traceback
-
-from plmray.orchestrate.jobs import Job, JobRunner, JobSource, Report
+from plmray.orchestrate.host import Host, News
+from plmray.orchestrate.jobs import Job, JobRunner, JobSource, Report, job_key, short_trace
 
 
 class Here:
@@ -32,7 +31,31 @@ class Here:
         return report
 
 
-def short_trace(error: BaseException, lines: int = 12) -> str:
-    """The error and the end of its traceback, for a result's ``error`` field."""
-    text = "".join(traceback.format_exception(error)).strip().splitlines()
-    return "\n".join([f"{type(error).__name__}: {error}", *text[-lines:]])
+class PackedHere:
+    """The same with many jobs at a time, their trials in packs on this process's device."""
+
+    def __init__(self, host: Host, concurrency: int) -> None:
+        self.host, self.concurrency = host, concurrency
+        self.live: dict[str, Job] = {}
+
+    def run(self, source: JobSource) -> None:
+        while self._take_jobs(source) or self.live:
+            for news in self.host.advance():
+                if news.key in self.live:  # a job stopped a moment ago may have more to say
+                    self._hear(source, news)
+
+    def _take_jobs(self, source: JobSource) -> bool:
+        """Take jobs as long as there is room; whether any is live."""
+        while len(self.live) < self.concurrency and isinstance(job := source.next_job(), Job):
+            key = job_key(job)
+            self.live[key] = job
+            self.host.submit(key, job)
+        return bool(self.live)
+
+    def _hear(self, source: JobSource, news: News) -> None:
+        job, report = self.live[news.key], news.report
+        stops = report is not None and (source.observe(job, report) or report.finished)
+        if report is None or stops:
+            del self.live[news.key]
+            self.host.drop(news.key)
+            source.finish(job, report, error=news.error)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import traceback
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
@@ -123,3 +124,14 @@ class JobRunner(Protocol):
     """Computes a job, one report at a time."""
 
     def reports(self, job: Job) -> Iterator[Report]: ...
+
+
+def job_key(job: Job) -> str:
+    """Names a job among those of its sweep."""
+    return f"{job.phase}:{job.candidate.id}:{'-'.join(map(str, job.seeds))}"
+
+
+def short_trace(error: BaseException, lines: int = 12) -> str:
+    """The error and the end of its traceback, for a result's ``error`` field."""
+    text = "".join(traceback.format_exception(error)).strip().splitlines()
+    return "\n".join([f"{type(error).__name__}: {error}", *text[-lines:]])

@@ -21,13 +21,15 @@ from typing import Any
 from plmray.errors import SetupError
 from plmray.orchestrate.bench import Bench
 from plmray.orchestrate.interrupt import Interrupted
-from plmray.orchestrate.jobs import Job, JobSource
+from plmray.orchestrate.jobs import Job, JobSource, job_key
 from plmray.orchestrate.progress import Costs
 from plmray.orchestrate.ray_job import inside_ray_job
+from plmray.packing import jobs_at_once
 from plmray.plan import choose_engine
 from plmray.spec.sweep import SweepSpec
 
 OBJECT_STORE_BYTES = 512 * 2**20
+THREADS_A_HOST = 256  # calls that wait on a host at a time
 GCS_PORT_VARIABLE = "RAY_GCS_SERVER_PORT"
 
 # Before ray is imported: quiet, quick, and no niceness that lets any other job starve a worker.
@@ -193,6 +195,8 @@ def _shape(spec: SweepSpec, nodes: list[dict[str, float]], max_concurrent: int |
             f"one trial needs {needed}, the cluster has {there}, and each worker must fit on one node. Lower "
             "resources.workers, cpus_per_worker or gpus_per_trial, or join a larger cluster with --address."
         )
+    if choose_engine(spec)[0] == "packed":  # there the limits count candidates, not processes
+        return _Shape(wanted.workers, per_worker, fits)
     limits = [fits, max_concurrent or fits]
     if wanted.max_concurrent != "auto":
         limits.append(wanted.max_concurrent)
@@ -216,12 +220,16 @@ class RayPlace:
         self.cluster, self.bench = cluster, bench
         self.concurrency = cluster.shape.slots
         self._bench_ref = ray.put(bench)
+        self._hosts = PackHosts(cluster, bench, self._bench_ref) if bench.engine == "packed" else None
+        if self._hosts is not None:
+            self.concurrency = jobs_at_once(bench.spec, self.concurrency, cluster.max_concurrent)
 
     def run(self, source: JobSource) -> None:
         """Run all jobs of a source. Raises Interrupted when the user stopped it."""
         from plmray.orchestrate.tune_doors import Bridge, fit
 
-        bridge = Bridge(source, self._config, self.cluster.costs, self.concurrency)
+        ended = self._hosts.free if self._hosts else None
+        bridge = Bridge(source, self._config, self.cluster.costs, self.concurrency, ended)
         assert self.bench.folder is not None
         store = self.bench.folder / ".tune" / uuid.uuid4().hex[:8]
         try:
@@ -240,15 +248,18 @@ class RayPlace:
     def _trainable(self) -> Any:
         from ray import tune
 
-        from plmray.orchestrate.ray_worker import CandidateTrainable, run_on_group
+        from plmray.orchestrate.ray_worker import CandidateTrainable, PackedCandidate, run_on_group
 
-        if self._reuse:
+        if self.bench.engine == "torch":
             return tune.with_resources(CandidateTrainable, self.cluster.shape.per_worker)
-        # The Tune process of a worker group only waits: it takes no CPU that a worker needs.
-        return tune.with_resources(run_on_group, {"node:__internal_head__": 0.001})
+        # The Tune process of a pack or a worker group only waits: it takes no CPU that others need.
+        waiting = PackedCandidate if self.bench.engine == "packed" else run_on_group
+        return tune.with_resources(waiting, {"node:__internal_head__": 0.001})
 
     def _config(self, job: Job) -> dict[str, Any]:
         config: dict[str, Any] = {"job": job.to_dict(), "bench": {"ref": self._bench_ref}}
+        if self._hosts is not None:
+            return {"job": job.to_dict(), "key": job_key(job), "host": self._hosts.place(job)}
         if not self._reuse:
             shape = self.cluster.shape
             assert self.bench.folder is not None
@@ -258,3 +269,36 @@ class RayPlace:
                 "store": str(self.bench.folder / ".tune" / "train"),
             }
         return config
+
+
+class PackHosts:
+    """One host actor for each device of the cluster, or each share of its CPUs. Jobs go where the fewest are."""
+
+    def __init__(self, cluster: RayCluster, bench: Bench, bench_ref: Any) -> None:
+        import ray
+
+        from plmray.orchestrate.pack_actor import PackActor
+
+        assert bench.folder is not None
+        need = cluster.shape.per_worker
+        actor = ray.remote(PackActor).options(
+            num_cpus=need["CPU"],
+            num_gpus=need.get("GPU", 0),
+            max_concurrency=THREADS_A_HOST,
+            max_restarts=-1,  # a dead host comes back, and
+            max_task_retries=-1,  # the calls that waited for it are asked again
+        )
+        ledgers = bench.folder / ".hosts" / uuid.uuid4().hex[:8]
+        self.actors = [actor.remote([bench_ref], str(ledgers / f"{n}.json")) for n in range(cluster.shape.slots)]
+        self._at: dict[str, int] = {}
+
+    def place(self, job: Job) -> Any:
+        busy = [sum(at == number for at in self._at.values()) for number in range(len(self.actors))]
+        self._at[job_key(job)] = number = busy.index(min(busy))
+        return self.actors[number]
+
+    def free(self, job: Job) -> None:
+        """Told by the driver, not by the trial: a stopped trial's process is only put aside."""
+        number = self._at.pop(job_key(job), None)
+        if number is not None:
+            self.actors[number].free.remote(job_key(job))

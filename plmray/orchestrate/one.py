@@ -9,8 +9,8 @@ from typing import Any
 from plmray.data.datasets import load_data
 from plmray.errors import SetupError
 from plmray.orchestrate.bench import Bench, make_bench
-from plmray.orchestrate.here import short_trace
-from plmray.orchestrate.jobs import Job, Report
+from plmray.orchestrate.host import Host
+from plmray.orchestrate.jobs import Job, Report, short_trace
 from plmray.orchestrate.prepare import make_identifier
 from plmray.orchestrate.worker import Worker
 from plmray.results import TrialResult
@@ -43,7 +43,8 @@ def run_trial(
 def _finished(bench: Bench, job: Job, metric: str, echo: Callable[[str], None]) -> TrialResult:
     report: Report | None = None
     try:
-        for report in Worker(bench).reports(job):
+        runner = Host(bench) if bench.engine == "packed" else Worker(bench)
+        for report in runner.reports(job):
             for evaluation in next(iter(report.curves.values()), []):
                 echo(
                     f"epoch {evaluation['epoch']:.2f}: train loss {evaluation['train_loss']:.4f}, validation loss "

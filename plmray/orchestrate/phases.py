@@ -10,7 +10,7 @@ from typing import Any
 from plmray.errors import FolderError
 from plmray.metrics import METRICS
 from plmray.orchestrate.folder import SweepFolder
-from plmray.orchestrate.jobs import Job, Report, Wait
+from plmray.orchestrate.jobs import Job, JobSource, Report, Wait, job_key
 from plmray.orchestrate.search import CandidateSearch, quarters, report_epochs
 from plmray.plan import num_candidates
 from plmray.results import TrialResult
@@ -44,7 +44,7 @@ class _Phase:
         return job
 
     def _take(self, job: Job, report: Report) -> None:
-        self._last[_key(job)] = report
+        self._last[job_key(job)] = report
         for trial_id, evaluations in report.curves.items():
             # By step: a restarted job reports its first steps a second time.
             self._curves.setdefault(trial_id, {}).update({e["step"]: e for e in evaluations})
@@ -65,7 +65,7 @@ class _Phase:
 
     def _stopped(self, job: Job, reason: str | None) -> list[TrialResult]:
         """A job's trials as they were when the scheduler stopped it: pruned, without a score."""
-        last = self._last.get(_key(job))
+        last = self._last.get(job_key(job))
         seen = {result.trial_id: result for result in last.results} if last else {}
         return [
             replace(seen.get(trial.id, TrialResult.pruned(trial, None)), state="PRUNED", score=None, error=reason)
@@ -106,10 +106,11 @@ class SearchPhase(_Phase):
         self.probe = in_turn and spec.search.scheduler != "none"
         self.limit = num_candidates(spec)
         self._deterministic = spec.search.scheduler == "none"
+        self._live: set[str] = set()
 
     def next_job(self) -> Job | Wait | None:
         while len(self.order) < self.limit:
-            if self._must_wait(len(self.order)):
+            if len(self._live) >= self.lag or self._must_wait(len(self.order)):
                 return "wait"
             candidate = self._next_candidate()
             if candidate is None:
@@ -117,6 +118,7 @@ class SearchPhase(_Phase):
                 return None
             seeds = self._missing(candidate, self.spec.search.seeds, "search")
             if seeds:
+                self._live.add(candidate.id)
                 return self._announce(self._job(candidate, seeds))
             self._tell_finished()
         return None
@@ -142,10 +144,11 @@ class SearchPhase(_Phase):
         return self.decided[key]
 
     def finish(self, job: Job, report: Report | None, error: str | None = None) -> None:
+        self._live.discard(job.candidate.id)
         if error is not None:
             self._write([TrialResult.failed(trial, error) for trial in job.trials()])
         elif report is None or not report.finished:
-            last = self._last.get(_key(job))
+            last = self._last.get(job_key(job))
             rung = f" at epoch {last.epoch}" if last else ""
             self._write(self._stopped(job, f"stopped by {self.spec.search.scheduler}{rung}"))
         else:
@@ -279,11 +282,11 @@ class ReplicatePhase(_Phase):
     """The best and the anchors on fresh seeds: no pruning, the test score taken once."""
 
     def __init__(
-        self, spec: SweepSpec, folder: SweepFolder, events: Events, candidates: Sequence[Candidate], *, in_turn: bool
+        self, spec: SweepSpec, folder: SweepFolder, events: Events, candidates: Sequence[Candidate], *, together: bool
     ) -> None:
         super().__init__(spec, folder, events)
         assert spec.replicate is not None
-        self.queue = list(self._jobs(candidates, spec.replicate.seeds, in_turn))
+        self.queue = list(self._jobs(candidates, spec.replicate.seeds, together))
 
     def next_job(self) -> Job | None:
         return self._announce(self.queue.pop(0)) if self.queue else None
@@ -294,17 +297,17 @@ class ReplicatePhase(_Phase):
 
     def finish(self, job: Job, report: Report | None, error: str | None = None) -> None:
         if error is not None:
-            done = {r.trial_id: r for r in (self._last[_key(job)].results if _key(job) in self._last else [])}
+            done = {r.trial_id: r for r in (self._last[job_key(job)].results if job_key(job) in self._last else [])}
             complete = [r for r in done.values() if r.state == "COMPLETE" and r.test_score is not None]
             failed = [t for t in job.trials() if t.id not in {r.trial_id for r in complete}]
             self._write([*complete, *(TrialResult.failed(trial, error) for trial in failed)])
         elif report is not None:
             self._write(report.results)
 
-    def _jobs(self, candidates: Sequence[Candidate], seeds: Sequence[int], in_turn: bool) -> Iterable[Job]:
+    def _jobs(self, candidates: Sequence[Candidate], seeds: Sequence[int], together: bool) -> Iterable[Job]:
         """One seed a job, seed by seed, so that every candidate has its first before any has its second;
-        all seeds of a candidate in one job where starting workers is dear."""
-        groups = [tuple(seeds)] if in_turn else [(seed,) for seed in seeds]
+        all seeds of a candidate in one job where they share a pack, or where starting workers is dear."""
+        groups = [tuple(seeds)] if together else [(seed,) for seed in seeds]
         for group in groups:
             for candidate in candidates:
                 missing = self._missing(candidate, group, "replicate")
@@ -323,5 +326,33 @@ def _epochs(spec: SweepSpec, candidate: Candidate) -> int:
     return int(candidate.parameters.get("epochs", spec.train.epochs))
 
 
-def _key(job: Job) -> str:
-    return f"{job.phase}:{job.candidate.id}:{job.seeds}"
+class InTurn:
+    """Two phases as one source, so that the processes of the first also serve the second.
+
+    ``then`` makes the second phase, or none, when every job of the first has ended.
+    """
+
+    def __init__(self, first: JobSource, then: Callable[[], JobSource | None]) -> None:
+        self.now: JobSource = first
+        self.then: Callable[[], JobSource | None] | None = then
+        self.live = 0
+
+    def next_job(self) -> Job | Wait | None:
+        job = self.now.next_job()
+        if job is None and self.then is not None:
+            if self.live:
+                return "wait"
+            second, self.then = self.then(), None
+            if second is None:
+                return None
+            self.now = second
+            job = second.next_job()
+        self.live += isinstance(job, Job)
+        return job
+
+    def observe(self, job: Job, report: Report) -> bool:
+        return self.now.observe(job, report)
+
+    def finish(self, job: Job, report: Report | None, error: str | None = None) -> None:
+        self.live -= 1
+        self.now.finish(job, report, error)

@@ -70,6 +70,7 @@ class Costs:
     trials: int = 0
     tokens: int = 0
     slots: int = 1
+    process_bytes: int = 0  # of the largest process of a packed candidate
 
     @contextmanager
     def driver(self) -> Iterator[None]:

@@ -67,6 +67,37 @@ def _next_report(config: dict[str, Any]) -> Report:
     return report
 
 
+class PackedCandidate(tune.Trainable):  # type: ignore[misc]
+    """One candidate whose trials train in a pack on a host actor. It only asks and passes on: no torch here."""
+
+    def setup(self, config: dict[str, Any]) -> None:
+        self.reset_config(config)
+
+    def reset_config(self, config: dict[str, Any]) -> bool:
+        self._job, self._key, self._host = config["job"], config["key"], config["host"]
+        self._token = f"{time.time_ns()}-{os.getpid()}"
+        self._heard = 0
+        return True
+
+    def step(self) -> dict[str, Any]:
+        """Wait for the next report."""
+        import ray
+
+        while True:
+            answer = ray.get(self._host.next.remote(self._job, self._key, self._token, self._heard))
+            if answer.get("error"):
+                raise RuntimeError(answer["error"])
+            if "report" in answer:
+                break
+        self._heard += 1
+        report = Report.from_dict(answer["report"])
+        return {
+            **packed_report(report, answer["start_s"]),
+            "done": report.finished,
+            "process_bytes": resident_bytes(),
+        }
+
+
 def run_on_group(config: dict[str, Any]) -> None:
     """A Tune function: one Ray Train worker group for all seeds of a candidate.
 
@@ -110,6 +141,11 @@ def group_loop(config: dict[str, Any]) -> None:
     for report in Worker(ray.get(config["bench"]["ref"]), is_chief).reports(Job.from_dict(config["job"])):
         ray.train.report(packed_report(report, started))
         started = None
+
+
+def resident_bytes() -> int:
+    """Memory of this process that is in RAM."""
+    return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
 
 def seconds_since_process_start() -> float:

@@ -14,8 +14,7 @@ from ray.tune.error import TuneError
 from ray.tune.schedulers import FIFOScheduler
 from ray.tune.search import Searcher
 
-from plmray.orchestrate.here import short_trace
-from plmray.orchestrate.jobs import Job, JobSource, Report
+from plmray.orchestrate.jobs import Job, JobSource, Report, short_trace
 from plmray.orchestrate.progress import Costs
 from plmray.orchestrate.ray_worker import unpacked_report
 
@@ -26,9 +25,15 @@ class Bridge:
     """The state the three doors share: which Tune trial computes which job, and its last report."""
 
     def __init__(
-        self, source: JobSource, config: Callable[[Job], dict[str, Any]], costs: Costs, concurrency: int
+        self,
+        source: JobSource,
+        config: Callable[[Job], dict[str, Any]],
+        costs: Costs,
+        concurrency: int,
+        ended: Callable[[Job], None] | None,
     ) -> None:
         self.source, self.config, self.costs, self.concurrency = source, config, costs, concurrency
+        self.ended = ended
         self.live: dict[str, Job] = {}
         self.last: dict[str, Report] = {}
         self.exhausted = False
@@ -56,22 +61,29 @@ class Bridge:
             return False  # Tune repeats the last result of a function when it ends
         if result.get("worker_start_s") is not None:
             self.costs.worker_starts_s.append(float(result["worker_start_s"]))
+        self.costs.process_bytes = max(self.costs.process_bytes, int(result.get("process_bytes") or 0))
         self.last[trial_id] = report
         return bool(self._guarded(lambda: self.source.observe(self.live[trial_id], report)))
 
     def complete(self, trial_id: str) -> None:
         job, report = self.live.pop(trial_id, None), self.last.pop(trial_id, None)
         if job is not None:
+            self._end(job)
             self._guarded(lambda: self.source.finish(job, report))
 
     def fail(self, trial_id: str, error: str) -> None:
         job, report = self.live.pop(trial_id, None), self.last.pop(trial_id, None)
         if job is None:
             return
+        self._end(job)
         if report is not None and report.finished:  # it broke while leaving; its results are in hand
             self._guarded(lambda: self.source.finish(job, report))
         else:
             self._guarded(lambda: self.source.finish(job, None, error))
+
+    def _end(self, job: Job) -> None:
+        if self.ended is not None:
+            self.ended(job)
 
     def _guarded(self, action: Callable[[], Any]) -> Any:
         """An error of ours ends the sweep as itself, not as Tune's report of a broken callback."""

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -11,8 +9,8 @@ from torch import Tensor
 
 from plmray.data.batches import EncodedData, EncodedSplit
 from plmray.model.assemble import build_head_model, trainable_parameters
-from plmray.model.dropout import block_steps, uniform_block
 from plmray.packed.heads import Masks, Weights, backward, dropout_widths, forward
+from plmray.packed.masks import PooledMasks
 from plmray.packed.optimizer import SlotAdamW
 from plmray.packed.pack import Member, Pack, Ticks
 from plmray.packed.slots import SlotStore
@@ -39,19 +37,21 @@ class HeadPack(Pack):
     ) -> None:
         self.head: HeadSpec = settings.head
         self.dtype = torch.float64 if precision == "fp64" else torch.float32
-        model = build_head_model(settings, _width(data), data.num_outputs, Streams(0))
+        model = build_head_model(settings, data.width, data.num_outputs, Streams(0))
         shapes = {name: tuple(parameter.shape) for name, parameter in trainable_parameters(model).items()}
         super().__init__(data, metric, SlotStore(shapes, capacity, self.dtype, device), device)
         self.embeddings: dict[SplitName, Tensor] = {
-            name: _as_tensor(split).to(device, self.dtype) for name, split in data.splits.items()
+            name: torch.from_numpy(split.embeddings).to(device, self.dtype)
+            for name, split in data.splits.items()
+            if split.embeddings is not None
         }
         self.targets = torch.from_numpy(data.splits["train"].targets).to(device)
         self._buffer = torch.empty(0, 0, 0)
-        self.masks = PooledMasks(dropout_widths(self.head, _width(data)), device, self.dtype)
+        self.masks = PooledMasks(dropout_widths(self.head, data.width), device, self.dtype)
 
     def start(self, settings: TrainSpec, streams: Streams) -> Member:
         """Let a trial in, as it would start alone."""
-        model = build_head_model(settings, _width(self.data), self.data.num_outputs, streams)
+        model = build_head_model(settings, self.data.width, self.data.num_outputs, streams)
         state = {name: parameter.detach() for name, parameter in trainable_parameters(model).items()}
         return self.join(settings, streams, state)
 
@@ -76,12 +76,12 @@ class HeadPack(Pack):
         outputs, done = forward(self.head, pooled, weights, masks)
         targets = self.targets.index_select(0, rows.flatten())
         losses, grads = loss_and_gradient(self.data.kind, outputs.flatten(0, 1), targets)
-        backward(self.head, grads.view_as(outputs) * shares.unsqueeze(2), done, weights)
+        backward(self.head, grads.view_as(outputs) * shares.unsqueeze(2), done, weights, add=False)
         return (losses.view_as(shares) * shares).sum(1)
 
     def _pooled(self, shape: torch.Size) -> Tensor:
         if self._buffer.shape[:2] != shape:
-            self._buffer = torch.empty(*shape, _width(self.data), dtype=self.dtype, device=self.device)
+            self._buffer = torch.empty(*shape, self.data.width, dtype=self.dtype, device=self.device)
         return self._buffer
 
     @torch.no_grad()
@@ -90,57 +90,3 @@ class HeadPack(Pack):
         masks = [None] * len(self.masks.widths)
         outputs, _ = forward(self.head, self.embeddings[name][None], self.store.only(slot), masks)
         return outputs[0].double().cpu().numpy()
-
-
-@dataclass
-class PooledMasks:
-    """Dropout masks of layers that see pooled embeddings, each trial's from its own stream."""
-
-    widths: list[int]
-    device: torch.device
-    dtype: torch.dtype
-    _blocks: dict[tuple[int, int], tuple[int, Tensor]] = field(default_factory=dict)
-
-    def draw(self, members: list[Member], ticks: Ticks) -> list[Tensor | None]:
-        """For every layer (ticks, slots, batch, width), or None where no member drops anything."""
-        if all(member.training.settings.head.dropout == 0 for member in members):
-            return [None] * len(self.widths)
-        return [self._layer(layer, width, members, ticks) for layer, width in enumerate(self.widths)]
-
-    def _layer(self, layer: int, width: int, members: list[Member], ticks: Ticks) -> Tensor:
-        masks = torch.ones(*ticks.rows.shape, width, dtype=self.dtype)
-        for slot, member in enumerate(members):
-            settings = member.training.settings
-            if settings.head.dropout > 0:
-                uniform = self._uniform(layer, width, member, int(ticks.first_steps[slot]), len(ticks))
-                masks[:, slot, : settings.batch_size].copy_(uniform >= settings.head.dropout)
-        keep = torch.tensor([1.0 - member.training.settings.head.dropout for member in members], dtype=self.dtype)
-        return masks.div_(keep[None, :, None, None]).to(self.device)
-
-    def _uniform(self, layer: int, width: int, member: Member, first: int, count: int) -> Tensor:
-        """(count, batch, width) uniform numbers of steps ``first`` and on."""
-        size = member.training.settings.batch_size
-        steps = block_steps(size, width)
-        parts = [self._block(layer, width, member, b) for b in range(first // steps, (first + count - 1) // steps + 1)]
-        start = first % steps
-        return torch.cat(parts)[start : start + count]
-
-    def _block(self, layer: int, width: int, member: Member, block: int) -> Tensor:
-        key = (id(member), layer)
-        kept = self._blocks.get(key)
-        if kept is None or kept[0] != block:
-            size = member.training.settings.batch_size
-            kept = block, uniform_block(member.training.streams, layer, block, size, width)
-            self._blocks[key] = kept
-        return kept[1]
-
-
-def _width(data: EncodedData) -> int:
-    embeddings = data.splits["train"].embeddings
-    assert embeddings is not None
-    return int(embeddings.shape[1])
-
-
-def _as_tensor(split: EncodedSplit) -> Tensor:
-    assert split.embeddings is not None
-    return torch.from_numpy(np.array(split.embeddings))  # a copy: what is mapped from disk cannot be written to

@@ -42,10 +42,12 @@ def forward(head: HeadSpec, pooled: Tensor, weights: Weights, masks: Masks) -> t
     return _linear(leaving, weights, "out_proj"), Pass(entering, activated, leaving, mask_in, mask_out)
 
 
-def backward(head: HeadSpec, grad: Tensor, done: Pass, weights: Weights) -> Tensor | None:
-    """Write weight gradients from (slots, rows, outputs) ``grad``; return what goes back into the hidden layer's
-    input before its first weight, for ``input_gradient``."""
-    _weight_gradient(grad, done.leaving, weights, "out_proj")
+def backward(head: HeadSpec, grad: Tensor, done: Pass, weights: Weights, *, add: bool) -> Tensor:
+    """Write weight gradients from (slots, rows, outputs) ``grad``, or add them to what is there.
+
+    Returns the gradient behind the first layer's weights, for ``input_gradient``.
+    """
+    _weight_gradient(grad, done.leaving, weights, "out_proj", add)
     if done.activated is None:
         return grad
     inner: Tensor = _masked(torch.bmm(grad, _value(weights, "out_proj")), done.mask_out)
@@ -53,7 +55,7 @@ def backward(head: HeadSpec, grad: Tensor, done: Pass, weights: Weights) -> Tens
         inner = torch.ops.aten.threshold_backward(inner, done.activated, 0)
     else:
         inner = torch.ops.aten.tanh_backward(inner, done.activated)
-    _weight_gradient(inner, done.entering, weights, "dense")
+    _weight_gradient(inner, done.entering, weights, "dense", add)
     return inner
 
 
@@ -73,10 +75,15 @@ def _linear(x: Tensor, weights: Weights, name: str) -> Tensor:
     return torch.baddbmm(bias.unsqueeze(1), x, _value(weights, name).transpose(1, 2))
 
 
-def _weight_gradient(grad: Tensor, x: Tensor, weights: Weights, name: str) -> None:
-    # Straight into the store: on a CPU these gradients are as much memory traffic as the optimizer.
-    torch.bmm(grad.transpose(1, 2), x, out=weights[f"classifier.{name}.weight"].grad)
-    weights[f"classifier.{name}.bias"].grad.copy_(grad.sum(1))
+def _weight_gradient(grad: Tensor, x: Tensor, weights: Weights, name: str, add: bool) -> None:
+    weight, bias = weights[f"classifier.{name}.weight"], weights[f"classifier.{name}.bias"]
+    if add:
+        weight.grad.add_(torch.bmm(grad.transpose(1, 2), x))
+        bias.grad.add_(grad.sum(1))
+    else:
+        # Straight into the store: on a CPU these gradients are as much memory traffic as the optimizer.
+        torch.bmm(grad.transpose(1, 2), x, out=weight.grad)
+        bias.grad.copy_(grad.sum(1))
 
 
 def _value(weights: Weights, name: str) -> Tensor:

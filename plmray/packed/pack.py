@@ -133,6 +133,13 @@ class Pack:
         """(n, outputs) predictions of one slot, in the split's order."""
         raise NotImplementedError
 
+    def start(self, settings: TrainSpec, streams: Streams) -> Member:
+        """Let a trial in, as it would start alone. There must be a free slot."""
+        raise NotImplementedError
+
+    def trainable_count(self, member: Member) -> int:
+        return sum(tensor.numel() for tensor in self.store.state(member.slot).values())
+
     def provenance(self) -> dict[str, Any]:
         return {"engine_class": type(self).__name__, "world_size": 1, "device": device_name(self.device)}
 

@@ -210,6 +210,7 @@ def _backbone_faults(spec: SweepSpec, folder: Path) -> Found:
     if message:
         yield ("train", "backbone"), message
         return
+    yield from _embeddings_faults(spec)
     own = family(spec.train.backbone, folder)
     pooling = spec.space.get("pooling")
     reads_cls = spec.train.pooling == "cls" if pooling is None else pooling.contains("cls")
@@ -218,6 +219,30 @@ def _backbone_faults(spec: SweepSpec, folder: Path) -> Found:
     domain = spec.space.get("backbone.name")
     if isinstance(domain, (ChoiceDomain, OrdinalDomain)):
         yield from _searched_backbone_faults(spec, domain.values, own, folder)
+
+
+def _embeddings_faults(spec: SweepSpec) -> Found:
+    """What only a frozen encoder's embeddings allow."""
+    others = [kind for kind in _values(spec, "adapter.kind", spec.train.adapter.kind) if kind != "none"]
+    if spec.train.backbone.embeddings is not None:
+        if others:
+            yield (
+                ("train", "adapter", "kind"),
+                f"embeddings are fixed, found adapter {others[0]}; use adapter: {{kind: none}}",
+            )
+        for key in (k for k in spec.space if k == "pooling" or k.startswith("backbone.")):
+            yield ("space", key), "embeddings are given, so this changes nothing; drop it"
+    if others and True in _values(spec, "head.standardize", spec.train.head.standardize):
+        yield (
+            ("train", "head", "standardize"),
+            f"needs fixed embeddings, and adapter {others[0]} changes them; use adapter: {{kind: none}} alone",
+        )
+
+
+def _values(spec: SweepSpec, key: str, fixed: Any) -> list[Any]:
+    """What a choice can be in this sweep."""
+    domain = spec.space.get(key)
+    return list(domain.values) if isinstance(domain, (ChoiceDomain, OrdinalDomain)) else [fixed]
 
 
 def _searched_backbone_faults(spec: SweepSpec, names: list[Any], own: str, folder: Path) -> Found:
@@ -235,6 +260,8 @@ def _searched_backbone_faults(spec: SweepSpec, names: list[Any], own: str, folde
 
 
 def _engine_faults(spec: SweepSpec) -> Found:
+    if spec.resources.engine == "packed" and _values(spec, "adapter.kind", spec.train.adapter.kind) == ["full"]:
+        yield ("resources", "engine"), "full fine-tuning changes every weight: nothing to share; use engine: auto"
     with_deepspeed = spec.resources.engine == "deepspeed" or spec.resources.workers > 1
     if with_deepspeed and spec.train.precision == "fp64":
         yield ("train", "precision"), "DeepSpeed computes in float32 at most; use fp32, or one worker and engine: torch"

@@ -69,6 +69,8 @@ def family(backbone: BackboneSpec, folder: Path) -> Family:
     known = known_backbone(backbone.name)
     if known is not None:
         return known.family
+    if backbone.embeddings is not None:
+        return "esm2"  # no token is read
     return "t5" if backbone.init == "pretrained" and _model_type(backbone, folder) == "t5" else "esm2"
 
 
@@ -82,6 +84,9 @@ def _model_type(backbone: BackboneSpec, folder: Path) -> str | None:
 def backbone_fault(backbone: BackboneSpec, folder: Path) -> str | None:
     """Why a backbone cannot be had, as far as names and folders tell; None where nothing speaks against it."""
     name = backbone.name
+    if backbone.embeddings is not None:
+        absent = [str(folder / file) for file in backbone.embeddings if not (folder / file).is_file()]
+        return f"no such embeddings file: {absent[0]}" if absent else None
     known = known_backbone(name)
     model_type = _model_type(backbone, folder) if backbone.init == "pretrained" else None
     if model_type not in (None, "esm", "t5"):
@@ -102,9 +107,12 @@ def backbone_fault(backbone: BackboneSpec, folder: Path) -> str | None:
 def weights_hash(backbone: BackboneSpec, folder: Path) -> str:
     """Hash that names a backbone's weights, found without loading them.
 
-    Random weights: of shape and init_seed. A folder or a cached hub snapshot: of its weight files and
-    configuration. A hub id that is not downloaded yet: of its name and revision, so the id is provisional.
+    Random weights: of shape and init_seed. Embeddings given as files: of the files. A folder or a cached hub
+    snapshot: of its weight files and configuration. A hub id that is not downloaded yet: of its name and revision,
+    so the id is provisional.
     """
+    if backbone.embeddings is not None:
+        return content_hash(["embeddings", *(file_hash(folder / file) for file in backbone.embeddings)])
     if backbone.init == "random":
         known = known_backbone(backbone.name)
         shape = backbone.shape or (known.shape if known else None)

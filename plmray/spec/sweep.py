@@ -98,9 +98,14 @@ class BackboneSpec(Strict):
     init_seed: Seed = Field(default=0, description="seed of the weights of init: random")
     shape: ShapeSpec | None = Field(default=None, description="with init: random only")
     revision: str | None = Field(default=None, description="hub commit or tag")
+    embeddings: Annotated[Union[list[str], None], BeforeValidator(_as_files)] = Field(
+        default=None, description="Parquet files (sequence, embedding) that stand for this backbone's output"
+    )
 
     @model_validator(mode="after")
     def _shape_is_random(self) -> BackboneSpec:
+        if self.embeddings is not None and (self.init == "random" or self.revision is not None):
+            raise ValueError("embeddings stand for the backbone: drop init, init_seed, shape and revision")
         if self.shape is not None and self.init != "random":
             raise ValueError("shape needs init: random; pretrained weights have the shape of their checkpoint")
         if self.init == "random" and self.revision is not None:
@@ -109,9 +114,9 @@ class BackboneSpec(Strict):
 
 
 class AdapterSpec(Strict):
-    """How the encoder may change: not at all (frozen), by LoRA, or in full."""
+    """How the encoder may change: not at all (frozen), by LoRA, DoRA or IA3, or in full."""
 
-    kind: Literal["none", "lora", "full"] = "lora"
+    kind: Literal["none", "lora", "dora", "ia3", "full"] = "lora"
     rank: int = Field(default=4, ge=1, le=1024)
     alpha: float = Field(default=1, gt=0)
     dropout: Fraction = 0.0
@@ -120,12 +125,14 @@ class AdapterSpec(Strict):
         description="attention: query, key, value, output; notebook: also feed-forward and the head's dense layer",
     )
     bias: Literal["none", "all"] = "none"
+    layers: int | None = Field(default=None, ge=1, description="adapt the top so many layers only; default all")
 
 
 class HeadSpec(Strict):
     kind: Literal["linear", "dense", "notebook"] = "dense"
     hidden: int = Field(default=32, ge=1)
     dropout: Fraction = 0.0
+    standardize: bool = Field(default=False, description="embeddings to mean 0, SD 1 of training; adapter none only")
 
 
 class OptimizerSpec(Strict):
@@ -237,7 +244,7 @@ class DeepSpeedSpec(Strict):
 class ResourcesSpec(Strict):
     """Where and how trials run. Nothing here changes a trial's numbers or its id."""
 
-    engine: Literal["auto", "torch", "deepspeed"] = "auto"
+    engine: Literal["auto", "torch", "packed", "deepspeed"] = "auto"
     workers: int = Field(default=1, ge=1, description="processes of one trial")
     cpus_per_worker: int = Field(default=1, ge=1)
     gpus_per_trial: Union[Literal["auto"], Annotated[float, Field(ge=0)]] = "auto"
@@ -251,8 +258,10 @@ class ResourcesSpec(Strict):
 
     @model_validator(mode="after")
     def _engine_fits(self) -> ResourcesSpec:
-        if self.engine == "torch" and self.workers > 1:
-            raise ValueError(f"engine torch is one process, found workers: {self.workers}; use engine: deepspeed")
+        if self.engine in ("torch", "packed") and self.workers > 1:
+            raise ValueError(
+                f"engine {self.engine} is one process, found workers: {self.workers}; use engine: deepspeed"
+            )
         gpus = self.gpus_per_trial
         if gpus != "auto" and gpus > 0 and (gpus % self.workers if self.workers > 1 else gpus > 1):
             raise ValueError(f"gpus_per_trial: {gpus:g} does not fit workers: {self.workers}; each worker uses one GPU")

@@ -7,20 +7,19 @@ import os
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from safetensors.torch import load_file, save_file
 from torch import Tensor
-
-from plmray.spec.sweep import AdapterSpec
 
 ADAPTER_FILE = "adapter_model.safetensors"
 HEAD_FILE = "head.safetensors"
 
 
-def save(folder: Path, state: Mapping[str, Tensor], adapter: AdapterSpec, targets: list[str] | str) -> int:
+def save(folder: Path, state: Mapping[str, Tensor], peft_config: Mapping[str, Any] | None) -> int:
     """Write a checkpoint folder whole or not at all; returns its bytes.
 
-    LoRA is written as peft does (``adapter_model.safetensors``, ``adapter_config.json``), so that
+    An adapter is written as peft does (``adapter_model.safetensors``, ``adapter_config.json``), so that
     ``PeftModel.from_pretrained(encoder, folder)`` reads it; the head lies beside it.
     """
     temporary = folder.with_name(f".{folder.name}.{os.getpid()}.tmp")
@@ -30,8 +29,8 @@ def save(folder: Path, state: Mapping[str, Tensor], adapter: AdapterSpec, target
     encoder = {_peft_name(n): t.contiguous() for n, t in state.items() if n.startswith("encoder.")}
     if encoder:
         save_file(encoder, temporary / ADAPTER_FILE)
-    if adapter.kind == "lora":
-        (temporary / "adapter_config.json").write_text(json.dumps(_peft_config(adapter, targets), indent=2))
+    if peft_config is not None:
+        (temporary / "adapter_config.json").write_text(json.dumps(peft_config, indent=2))
     size = sum(file.stat().st_size for file in temporary.iterdir())
     shutil.rmtree(folder, ignore_errors=True)
     temporary.replace(folder)
@@ -47,26 +46,24 @@ def load(folder: Path) -> dict[str, Tensor]:
     return state
 
 
+# How peft names an adapter's tensors in memory, and in its files.
+_ENDINGS = {
+    ".lora_A.default.weight": ".lora_A.weight",
+    ".lora_B.default.weight": ".lora_B.weight",
+    ".lora_magnitude_vector.default.weight": ".lora_magnitude_vector",
+    ".ia3_l.default": ".ia3_l",
+}
+
+
 def _peft_name(name: str) -> str:
-    inner = (
-        name.removeprefix("encoder.").replace(".lora_A.default.", ".lora_A.").replace(".lora_B.default.", ".lora_B.")
-    )
+    inner = name.removeprefix("encoder.")
+    for own, saved in _ENDINGS.items():
+        inner = inner.removesuffix(own) + saved if inner.endswith(own) else inner
     return f"base_model.model.{inner}"
 
 
 def _own_name(name: str) -> str:
     inner = name.removeprefix("base_model.model.")
-    inner = inner.replace(".lora_A.", ".lora_A.default.").replace(".lora_B.", ".lora_B.default.")
+    for own, saved in _ENDINGS.items():
+        inner = inner.removesuffix(saved) + own if inner.endswith(saved) else inner
     return f"encoder.{inner}"
-
-
-def _peft_config(adapter: AdapterSpec, targets: list[str] | str) -> dict[str, object]:
-    return {
-        "peft_type": "LORA",
-        "r": adapter.rank,
-        "lora_alpha": adapter.alpha,
-        "lora_dropout": adapter.dropout,
-        "target_modules": targets,
-        "bias": adapter.bias,
-        "inference_mode": True,
-    }

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 
+from plmray.model.adapters import saved_config
 from plmray.model.assemble import trainable_parameters
 from plmray.model.backbones import load_encoder
 from plmray.spec.sweep import OptimizerSpec
@@ -138,21 +139,22 @@ def test_saved_weights_come_back(adapter: str, tmp_path: Path) -> None:
     run = training(tmp_path, adapter={"kind": adapter})
     list(run.evaluations())
     state = run.engine.state()
-    size = checkpoint.save(tmp_path / "adapter", state, run.settings.adapter, ["query"])
+    size = checkpoint.save(tmp_path / "adapter", state, None)
     assert size == sum(file.stat().st_size for file in (tmp_path / "adapter").iterdir())
     loaded = checkpoint.load(tmp_path / "adapter")
     assert loaded.keys() == state.keys()
     assert all(torch.equal(loaded[name], state[name]) for name in state)
 
 
-def test_a_saved_adapter_loads_through_peft(tmp_path: Path) -> None:
+@pytest.mark.parametrize("adapter", [{"rank": 3, "alpha": 5}, {"kind": "dora", "alpha": 8}, {"kind": "ia3"}])
+def test_a_saved_adapter_loads_through_peft(adapter: dict[str, Any], tmp_path: Path) -> None:
     from peft import PeftModel
 
-    from plmray.model.adapters import TARGETS
-
-    run = training(tmp_path, adapter={"kind": "lora", "rank": 3, "alpha": 5})
+    run = training(tmp_path, adapter=adapter)
     list(run.evaluations())
-    checkpoint.save(tmp_path / "adapter", run.engine.state(), run.settings.adapter, TARGETS["esm2"]["attention"])
+    config = saved_config(run.settings.adapter, "esm2", 1)
+    checkpoint.save(tmp_path / "adapter", run.engine.state(), config)
+    assert checkpoint.load(tmp_path / "adapter").keys() == run.engine.state().keys()
     encoder = load_encoder(run.settings.backbone, Path())
     loaded = PeftModel.from_pretrained(encoder, str(tmp_path / "adapter")).eval()
     tokens = torch.tensor([[0, 5, 6, 7, 2]])

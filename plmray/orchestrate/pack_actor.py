@@ -1,0 +1,149 @@
+"""A Host as a Ray actor: trials ask it for their next report, a thread trains.
+
+One idempotent call submits a job and waits for a report, so that a restarted host is invisible to trials.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import ray
+
+from plmray.files import write_atomic
+from plmray.orchestrate.jobs import Job, Report
+
+LONG_POLL_S = 5.0
+LEASE_S = 60.0
+DEATHS_BEFORE_ALONE = 2
+DEATHS_BEFORE_FAILED = 3
+
+
+@dataclass
+class Lease:
+    """A trial's claim on its slots. ``token`` names the process that holds it; ``seen``: when it last asked."""
+
+    token: str
+    seen: float
+    reports: list[dict[str, Any]] = field(default_factory=list)
+    error: str | None = None
+
+
+class DeathLedger:
+    """Which jobs were on a host whenever its process died, in a file that outlives the process."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        record = json.loads(path.read_text()) if path.exists() else {}
+        self.deaths: dict[str, int] = record.get("deaths", {})
+        for key in record.get("live", []):
+            self.deaths[key] = self.deaths.get(key, 0) + 1
+
+    def note(self, live: list[str]) -> None:
+        write_atomic(self.path, json.dumps({"deaths": self.deaths, "live": live}))
+
+    def suspects(self) -> frozenset[str]:
+        return frozenset(key for key, count in self.deaths.items() if count >= DEATHS_BEFORE_ALONE)
+
+
+class PackActor:
+    """Threads of Ray wait in ``next``; one thread of ours owns the Host and is the only one to touch it."""
+
+    def __init__(self, bench_ref: list[Any], ledger: str) -> None:
+        started = time.perf_counter()
+        from plmray.orchestrate.host import Host
+
+        self.ledger = DeathLedger(Path(ledger))
+        self.host = Host(ray.get(bench_ref[0]), suspects=self.ledger.suspects())
+        self.leases: dict[str, Lease] = {}
+        self.orders: list[Callable[[], None]] = []
+        self.changed = threading.Condition()
+        self.start_s = time.perf_counter() - started
+        threading.Thread(target=self._train, name="plmray-host", daemon=True).start()
+
+    def next(self, job_record: dict[str, Any], key: str, token: str, after: int) -> dict[str, Any]:
+        """Report number ``after`` of a job, submitted if it is not here; ``{}`` after 5 s without one."""
+        with self.changed:
+            lease = self._lease(job_record, key, token)
+            if lease.token != token:
+                return {"error": "another process of the same trial has taken over"}
+            deadline = time.monotonic() + LONG_POLL_S
+            while len(lease.reports) <= after and lease.error is None and time.monotonic() < deadline:
+                self.changed.wait(deadline - time.monotonic())
+            lease.seen = time.monotonic()
+            if len(lease.reports) > after:
+                return {"report": lease.reports[after], "pid": os.getpid(), "start_s": self._start_once()}
+            return {"error": lease.error} if lease.error else {}
+
+    def free(self, key: str) -> None:
+        """A trial is over or was stopped: its slots are free."""
+        with self.changed:
+            if self.leases.pop(key, None) is not None:
+                self._order(lambda: self.host.drop(key))
+
+    def facts(self) -> dict[str, float]:
+        return self.host.facts()
+
+    def _lease(self, job_record: dict[str, Any], key: str, token: str) -> Lease:
+        """The lease of a job. A new process of the same trial takes it over, with what was reported so far."""
+        lease = self.leases.get(key)
+        if lease is None:
+            lease = self.leases[key] = Lease(token, time.monotonic())
+            if self.ledger.deaths.get(key, 0) >= DEATHS_BEFORE_FAILED:
+                lease.error = f"its process died {self.ledger.deaths[key]} times, the last time with this trial alone"
+            else:
+                job = Job.from_dict(job_record)
+                self._order(lambda: self.host.submit(key, job))
+        elif lease.token != token and token > lease.token:  # tokens begin with the time they were made
+            lease.token = token
+        lease.seen = time.monotonic()
+        return lease
+
+    def _order(self, action: Callable[[], None]) -> None:
+        self.orders.append(action)
+        self.changed.notify_all()
+
+    def _train(self) -> None:
+        while True:
+            self._take_orders()
+            for news in self.host.advance():
+                with self.changed:
+                    lease = self.leases.get(news.key)
+                    if lease is not None:
+                        self._post(lease, news.report, news.error)
+
+    def _post(self, lease: Lease, report: Report | None, error: str | None) -> None:
+        if report is not None:
+            lease.reports.append(report.to_dict())
+        lease.error = error
+        self.changed.notify_all()
+
+    def _take_orders(self) -> None:
+        """Do what was asked meanwhile; wait while there is nothing to train."""
+        with self.changed:
+            while not self.orders and not self.host.seats:
+                self.changed.wait(LONG_POLL_S)
+                self._end_lapsed()
+            orders, self.orders = self.orders, []
+            self._end_lapsed()
+            keys = sorted(self.leases)
+        for order in orders:
+            order()
+        if orders:
+            self.ledger.note(keys)
+
+    def _end_lapsed(self) -> None:
+        now = time.monotonic()
+        for key in [key for key, lease in self.leases.items() if now - lease.seen > LEASE_S]:
+            del self.leases[key]
+            self.orders.append(lambda key=key: self.host.drop(key))  # type: ignore[misc]
+
+    def _start_once(self) -> float | None:
+        start_s, self.start_s = self.start_s, 0.0
+        return start_s or None

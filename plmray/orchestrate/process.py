@@ -1,0 +1,121 @@
+"""What one process of a sweep holds: its device, the frozen encoder, embeddings, engines."""
+
+from __future__ import annotations
+
+import gc
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from plmray.data.batches import EncodedData, standardized, with_embeddings
+from plmray.data.embeddings import EmbeddingCache
+from plmray.errors import SetupError
+from plmray.model.adapters import encoder_layers, saved_config
+from plmray.model.assemble import ProteinModel, build_head_model, build_model
+from plmray.model.backbones import load_encoder
+from plmray.orchestrate.bench import Bench
+from plmray.seeds import Streams
+from plmray.spec.names import family, weights_hash
+from plmray.spec.sweep import BackboneSpec, SweepSpec, TrainSpec
+from plmray.train.embeddings import cached_embeddings
+from plmray.train.engines import Engine, TorchEngine
+
+_ENCODERS: dict[str, torch.nn.Module] = {}
+
+
+def frozen_encoder(backbone: BackboneSpec, base: Path, device: torch.device) -> torch.nn.Module:
+    """The encoder of this process, loaded once onto its device: all trials of the process share its weights."""
+    key = f"{device} {backbone.model_dump_json()}"
+    if key not in _ENCODERS:
+        _ENCODERS.clear()  # one backbone at a time: memory is for trials
+        _ENCODERS[key] = load_encoder(backbone, base).to(device)
+    return _ENCODERS[key]
+
+
+def device_of(bench: Bench) -> torch.device:
+    """The GPU that Ray gave this process, where the sweep uses one. Raises SetupError when there is none."""
+    if not bench.use_gpu:
+        return torch.device("cpu")
+    if not torch.cuda.is_available():
+        raise SetupError("the sweep asks for a GPU (resources.gpus_per_trial) and this process sees none")
+    return torch.device("cuda", torch.cuda.current_device())
+
+
+def prepare_process(spec: SweepSpec) -> None:
+    """Fixed threads, so that sums are added in the same order wherever a trial runs."""
+    torch.set_num_threads(spec.resources.cpus_per_worker)
+
+
+_EMBEDDED: dict[tuple[int, str], EncodedData] = {}
+
+
+def embedded_data(bench: Bench, settings: TrainSpec) -> EncodedData:
+    """The task on embeddings of a frozen encoder: read from the cache, or computed into it, once a process."""
+    key = (id(bench), f"{settings.backbone.model_dump_json()} {settings.pooling} {settings.head.standardize}")
+    if key not in _EMBEDDED:
+        data = bench.data
+        if not data.has_embeddings:
+            arrays = cached_embeddings(
+                EmbeddingCache(),
+                data,
+                lambda: frozen_encoder(settings.backbone, bench.base, device_of(bench)),
+                weights=weights_hash(settings.backbone, bench.base),
+                pooling=settings.pooling,
+                precision=bench.precision,
+                device=device_of(bench),
+            )
+            # A copy in memory: what is mapped from disk cannot be handed to torch.
+            data = with_embeddings(data, {name: np.array(array) for name, array in arrays.items()})
+        _EMBEDDED[key] = standardized(data) if settings.head.standardize else data
+    return _EMBEDDED[key]
+
+
+def trial_model(bench: Bench, settings: TrainSpec, streams: Streams) -> tuple[ProteinModel, EncodedData]:
+    """A trial's model as it starts, with the data it reads: embeddings where the encoder stays frozen."""
+    outputs = bench.data.num_outputs
+    if settings.adapter.kind == "none":
+        data = embedded_data(bench, settings)
+        return build_head_model(settings, data.width, outputs, streams), data
+    encoder = frozen_encoder(settings.backbone, bench.base, device_of(bench))
+    return build_model(settings, encoder, family(settings.backbone, bench.base), outputs, streams), bench.data
+
+
+def adapter_config(bench: Bench, settings: TrainSpec) -> dict[str, Any] | None:
+    """What is saved beside an adapter, so that peft can load it."""
+    if settings.adapter.kind in ("none", "full"):
+        return None
+    encoder = frozen_encoder(settings.backbone, bench.base, device_of(bench))
+    return saved_config(settings.adapter, family(settings.backbone, bench.base), encoder_layers(encoder))
+
+
+def make_engine(bench: Bench, model: ProteinModel, settings: TrainSpec, data: EncodedData) -> Engine:
+    resources = bench.spec.resources
+    device = device_of(bench)
+    if bench.precision == "bf16" and device.type == "cuda" and not torch.cuda.is_bf16_supported():
+        raise SetupError(f"{torch.cuda.get_device_name(device)} has no bf16; set train.precision: fp32")
+    options: dict[str, Any] = {
+        "precision": bench.precision,
+        "device": device,
+        "micro_batch": None if resources.micro_batch == "auto" else resources.micro_batch,
+        "gradient_checkpointing": resources.gradient_checkpointing,
+    }
+    if bench.engine == "deepspeed":
+        from plmray.train.deepspeed_engine import DeepSpeedEngine
+
+        return DeepSpeedEngine(model, settings, data, resources.deepspeed, **options)
+    return TorchEngine(model, settings, data, **options)
+
+
+def release_memory() -> None:
+    """Give freed memory back to the system, so that a reused process does not grow from trial to trial."""
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+    try:
+        import ctypes
+
+        ctypes.CDLL("libc.so.6").malloc_trim(0)
+    except (OSError, AttributeError):
+        pass  # not glibc: nothing to trim

@@ -1,0 +1,103 @@
+"""Which trials may train side by side in one pack: a matter of their settings alone."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from plmray.seeds import derived_rng
+from plmray.spec.checks import with_parameters
+from plmray.spec.space import ChoiceDomain, OrdinalDomain, Space
+from plmray.spec.sweep import SweepSpec, TrainSpec
+
+RANK_BUCKETS = (4, 8, 16, 64)
+HEAD_SLOTS = 32  # more fall out of a CPU core's cache
+ADAPTER_SLOTS = 16
+DRAWS = 256  # of the space, to name its packs
+
+
+@dataclass(frozen=True)
+class PackShare:
+    """One pack of a sweep, in words, and the fraction of blind draws from the space that it takes."""
+
+    pack: str
+    share: float
+
+
+def pack_key(settings: TrainSpec) -> str | None:
+    """The pack of a trial, in words; None for one that trains alone. Trials of equal keys share a pack.
+
+    Free inside a pack: seed, rate, schedule, warm-up, decay, clip, dropout, alpha, epochs, patience, batch size, and
+    rank within its bucket.
+    """
+    head = settings.head
+    kind = f"{head.kind} {head.hidden}" if head.kind == "dense" else head.kind
+    if settings.adapter.kind == "none":
+        scaled = ", standardized" if head.standardize else ""
+        return f"{settings.backbone.name} frozen ({settings.pooling}{scaled}) + {kind} head"
+    if settings.adapter.kind in ("lora", "dora"):
+        return _low_rank_key(settings, kind)
+    if settings.adapter.kind == "ia3":
+        return f"{settings.backbone.name} ({settings.pooling}) + ia3{_layers(settings)} + {kind} head"
+    return None
+
+
+def _low_rank_key(settings: TrainSpec, head: str) -> str | None:
+    adapter = settings.adapter
+    # What trains biases, or the head's own layers a second time, is not one addition to a frozen weight.
+    if adapter.targets != "attention" or adapter.bias != "none" or (adapter.kind == "dora" and adapter.dropout > 0):
+        return None
+    rank = f"rank up to {rank_bucket(adapter.rank)}"
+    return f"{settings.backbone.name} ({settings.pooling}) + {adapter.kind} {rank}{_layers(settings)} + {head} head"
+
+
+def _layers(settings: TrainSpec) -> str:
+    return f", top {settings.adapter.layers} layers" if settings.adapter.layers else ""
+
+
+def rank_bucket(rank: int) -> int:
+    """Slots of a pack hold one rank; lower ones leave the rest zero."""
+    return next((size for size in RANK_BUCKETS if rank <= size), rank)
+
+
+def packs_of(spec: SweepSpec) -> list[PackShare]:
+    """The packs that a sweep's candidates will form, largest first; what trains alone is called so."""
+    rng, space, counts = derived_rng(0, "packs"), Space(spec.space), dict[str, int]()
+    for _ in range(DRAWS if spec.space else 1):
+        key = pack_key(with_parameters(spec.train, space.sample(rng))) or "one trial at a time"
+        counts[key] = counts.get(key, 0) + 1
+    total = sum(counts.values())
+    return [PackShare(key, count / total) for key, count in sorted(counts.items(), key=lambda item: -item[1])]
+
+
+def may_pack(spec: SweepSpec) -> bool:
+    """Whether some candidate of the sweep can share a pack."""
+    return any(pack_key(settings) is not None for settings in _kinds(spec))
+
+
+def _kinds(spec: SweepSpec) -> list[TrainSpec]:
+    """Train settings with every adapter kind that the sweep can come upon."""
+    domain = spec.space.get("adapter.kind")
+    values: list[Any] = list(domain.values) if isinstance(domain, (ChoiceDomain, OrdinalDomain)) else []
+    parameters: list[Mapping[str, Any]] = [{"adapter.kind": value} for value in values]
+    return [with_parameters(spec.train, changed) for changed in parameters or [{}]]
+
+
+def jobs_at_once(spec: SweepSpec, hosts: int, limit: int | None) -> int:
+    """How many candidates, with all their seeds of a phase, fill the slots of ``hosts`` devices."""
+    seeds = min(len(spec.search.seeds), len(spec.replicate.seeds) if spec.replicate else len(spec.search.seeds))
+    fitting = max(1, hosts * HEAD_SLOTS // seeds)
+    limits = [fitting] if limit is None else [fitting, limit]
+    if spec.resources.max_concurrent != "auto":
+        limits.append(spec.resources.max_concurrent)
+    return min(limits)
+
+
+def search_width(spec: SweepSpec) -> int:
+    """How many candidates the search has in flight at most: a sampler that learns has its first ten draws for
+    nothing, and hears of a quarter of the candidates before it draws the next."""
+    if spec.search.sampler not in ("tpe", "gp", "cmaes") or spec.search.candidates is None:
+        return 2**31
+    return max(10, math.ceil(spec.search.candidates / 4))
