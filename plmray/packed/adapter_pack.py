@@ -18,12 +18,12 @@ from plmray.model.adapters import encoder_layers, lowest_layer
 from plmray.model.assemble import ProteinModel, build_model, encoder_width, trainable_parameters
 from plmray.model.dropout import StreamDropout, keep_mask, uniform_tokens
 from plmray.packed.adapters import Adapters
-from plmray.packed.encoder import Sequences, batches_of, hidden_states
+from plmray.packed.encoder import batches_of, first_token_states, hidden_states
 from plmray.packed.heads import Masks, Weights, backward, dropout_widths, forward, input_gradient
-from plmray.packed.layers import Range
 from plmray.packed.masks import PooledMasks
 from plmray.packed.optimizer import SlotAdamW
 from plmray.packed.pack import Member, Pack, Ticks
+from plmray.packed.prefix import PrefixCache, sequences
 from plmray.packed.slots import SlotStore
 from plmray.packing import rank_bucket
 from plmray.seeds import Streams
@@ -75,6 +75,8 @@ class AdapterPack(Pack):
         self.masks = PooledMasks(dropout_widths(settings.head, self.width), device, self.dtype)
         self.tokens_at_once = TOKENS_AT_ONCE[device.type]
         self.out_of_memory_halvings = 0
+        states = (self.encoder, data, self.first_layer, self.width, self.dtype, self.tokens_at_once)
+        self.prefix = PrefixCache(*states) if self.first_layer > 0 else None
 
     def start(self, settings: TrainSpec, streams: Streams) -> Member:
         """Let a trial in as peft starts it alone."""
@@ -130,11 +132,8 @@ class AdapterPack(Pack):
             yield items[part]
 
     def _micro_batch(self, items: list[Item], ticks: Ticks, tick: int, weights: Weights, masks: Masks) -> Tensor:
-        split = self.data.splits["train"]
-        batch = sequences(split, np.array([item.row for item in items]), self.device)
         adapters = self._adapters(weights, items, ticks, tick)
-        hidden = hidden_states(self.encoder, batch, adapters, None, 0)
-        pooled = pool(hidden, batch.lengths, self.settings.pooling, self.data).to(self.dtype)
+        pooled = self._pooled(self.data.splits["train"], np.array([item.row for item in items]), adapters)
         slots, places = (torch.tensor([getattr(i, n) for i in items], device=self.device) for n in ("slot", "place"))
         shape = ticks.shares[tick].shape
         table = torch.zeros(*shape, self.width, dtype=self.dtype, device=self.device)
@@ -148,10 +147,21 @@ class AdapterPack(Pack):
         pooled.backward(input_gradient(self.settings.head, inner, done, weights)[slots, places])  # type: ignore[no-untyped-call]
         return (losses.view(shape) * shares).sum(1).double().cpu()
 
+    def _pooled(self, split: EncodedSplit, rows: NDArray[np.int64], adapters: Adapters) -> Tensor:
+        """(proteins, width) embeddings of some proteins of a split."""
+        batch = sequences(split, rows, self.device)
+        start = self.prefix.states(split, rows, self.device) if self.prefix else None
+        if self.settings.pooling == "cls":
+            pooled = first_token_states(self.encoder, batch, adapters, start, self.first_layer)
+        else:
+            hidden = hidden_states(self.encoder, batch, adapters, start, self.first_layer)
+            pooled = residue_means(hidden, batch.lengths, self.data)
+        return pooled.to(self.dtype)
+
     def _adapters(self, weights: Weights, items: list[Item], ticks: Ticks, tick: int) -> Adapters:
-        ranges = slot_ranges([item.slot for item in items], [item.length for item in items])
+        slots, lengths = [item.slot for item in items], [item.length for item in items]
         dropout = _TokenMasks(self, items, ticks, tick)
-        return Adapters(weights, ranges, self._scales(), self.compute_dtype, dropout)
+        return Adapters(weights, slots, lengths, self._scales(), self.compute_dtype, dropout)
 
     def _scales(self) -> list[float]:
         adapters = [member.training.settings.adapter for member in self.members]
@@ -169,13 +179,11 @@ class AdapterPack(Pack):
     def predict(self, slot: int, split: EncodedSplit) -> NDArray[np.float64]:
         outputs = np.zeros((len(split), self.data.num_outputs))
         order = np.argsort(split.lengths, kind="stable")
-        weights = self.store.only(slot)
+        weights, scale = self.store.only(slot), self._scales()[slot]
         for part in batches_of(split.lengths[order].tolist(), self.tokens_at_once):
-            batch = sequences(split, order[part], self.device)
-            whole = [Range(0, 0, sum(batch.lengths))]
-            adapters = Adapters(weights, whole, [self._scales()[slot]], self.compute_dtype)
-            hidden = hidden_states(self.encoder, batch, adapters, None, 0)
-            pooled = pool(hidden, batch.lengths, self.settings.pooling, self.data).to(self.dtype)
+            lengths = split.lengths[order[part]].tolist()
+            adapters = Adapters(weights, [0] * len(lengths), lengths, [scale], self.compute_dtype)
+            pooled = self._pooled(split, order[part], adapters)
             predicted, _ = forward(self.settings.head, pooled[None], weights, [None] * len(self.masks.widths))
             outputs[order[part]] = predicted[0].double().cpu().numpy()
         return outputs
@@ -229,30 +237,8 @@ def computing_copy(
     return own
 
 
-def sequences(split: EncodedSplit, rows: NDArray[np.int64], device: torch.device) -> Sequences:
-    """Proteins ``rows`` of a split, end to end."""
-    parts = [split.tokens[split.offsets[row] : split.offsets[row + 1]] for row in rows]
-    tokens = torch.from_numpy(np.concatenate(parts).astype(np.int64)).to(device)
-    return Sequences(tokens, [len(part) for part in parts])
-
-
-def slot_ranges(slots: list[int], lengths: list[int]) -> list[Range]:
-    ranges: list[Range] = []
-    start = 0
-    for slot, length in zip(slots, lengths, strict=True):
-        if ranges and ranges[-1].slot == slot:
-            ranges[-1] = Range(slot, ranges[-1].start, start + length)
-        else:
-            ranges.append(Range(slot, start, start + length))
-        start += length
-    return ranges
-
-
-def pool(hidden: Tensor, lengths: list[int], pooling: str, data: EncodedData) -> Tensor:
-    """(sequences, width) of (tokens, width): the first token of each, or the mean over its residues."""
+def residue_means(hidden: Tensor, lengths: list[int], data: EncodedData) -> Tensor:
+    """(sequences, width) means of (tokens, width) over the residues of each sequence, marks left out."""
     hidden = hidden if hidden.dtype == torch.float64 else hidden.float()
-    if pooling == "cls":
-        starts = np.cumsum([0, *lengths[:-1]])
-        return hidden[torch.from_numpy(starts).to(hidden.device)]
     parts = torch.split(hidden, lengths)
     return torch.stack([part[data.front : len(part) - data.back].mean(0) for part in parts])

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cached_property
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
 from plmray.packed.encoder import plain_linear
-from plmray.packed.layers import LowRank, Range, slot_lora, slot_scale
+from plmray.packed.layers import LowRank, Range, slot_lora, slot_ranges, slot_scale
 from plmray.packed.slots import SlotWeight
 
 LORA_A, LORA_B = ".lora_A.default.weight", ".lora_B.default.weight"
@@ -22,17 +23,32 @@ Mask = Callable[[str, int], Tensor | None]
 
 @dataclass(frozen=True)
 class Adapters:
-    """What replaces the encoder's linear layers in one forward pass. Callable as ``encoder.Linear``.
+    """What replaces the encoder's linear layers in one forward pass: an ``encoder.Linear``.
 
-    ``weights``: views of the slots by the names a lone trial has; ``scales``: alpha / rank by slot;
-    ``mask(name, width)``: dropout of a layer's LoRA input, (tokens, width), or None.
+    ``weights``: views of the slots by the names a lone trial has; ``slots`` and ``lengths``: of every sequence;
+    ``scales``: alpha / rank by slot; ``mask(name, width)``: dropout of a layer's LoRA input, (tokens, width), or None.
     """
 
     weights: Mapping[str, SlotWeight]
-    ranges: list[Range]
+    slots: list[int]
+    lengths: list[int]
     scales: list[float]
     dtype: torch.dtype
     mask: Mask | None = None
+
+    @cached_property
+    def ranges(self) -> list[Range]:
+        return slot_ranges(self.slots, self.lengths)
+
+    def on_first_tokens(self) -> Adapters:
+        ends = torch.tensor(self.lengths).cumsum(0)
+        firsts = ends - torch.tensor(self.lengths)
+
+        def of_firsts(name: str, width: int) -> Tensor | None:
+            whole = self.mask(name, width) if self.mask else None
+            return None if whole is None else whole[firsts.to(whole.device)]
+
+        return replace(self, lengths=[1] * len(self.lengths), mask=of_firsts)
 
     def __call__(self, name: str, module: nn.Module, x: Tensor) -> Tensor:
         own = f"encoder.{name}"

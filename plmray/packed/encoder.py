@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import groupby
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -17,8 +17,16 @@ from torch.nn import functional
 
 from plmray.model.adapters import encoder_layers
 
-Linear = Callable[[str, nn.Module, Tensor], Tensor]
 Bias = Callable[[int], Tensor]
+
+
+class Linear(Protocol):
+    """How a layer of the encoder is computed, by its name: plainly, or with the adapters of many slots."""
+
+    def __call__(self, name: str, module: nn.Module, x: Tensor) -> Tensor: ...
+
+    def on_first_tokens(self) -> Linear:
+        """The same for inputs that hold the first token of every sequence only."""
 
 
 @dataclass(frozen=True)
@@ -33,20 +41,41 @@ class Sequences:
         """(tokens,) place of every token in its own sequence."""
         return torch.cat([torch.arange(n) for n in self.lengths]).to(self.tokens.device)
 
+    @property
+    def first_tokens(self) -> Tensor:
+        """(sequences,) where each sequence begins."""
+        lengths = torch.tensor(self.lengths, device=self.tokens.device)
+        return lengths.cumsum(0) - lengths
+
 
 def hidden_states(encoder: nn.Module, batch: Sequences, linear: Linear, start: Tensor | None, first: int) -> Tensor:
     """(tokens, width) last hidden states. ``start``: what enters layer ``first``, where it is known already."""
     if is_t5(encoder):
         return _t5(encoder, batch, linear, start, first)
-    return _esm2(encoder, batch, linear, start, first)
+    hidden = _esm2_start(encoder, batch) if start is None else start
+    hidden = _esm2_layers(encoder, batch, linear, hidden, first, encoder_layers(encoder))
+    return _layer_norm(encoder.encoder.emb_layer_norm_after, hidden)  # type: ignore[union-attr]
+
+
+def first_token_states(encoder: Any, batch: Sequences, linear: Linear, start: Tensor | None, first: int) -> Tensor:
+    """(sequences, width) last hidden states of every sequence's first token, for ESM2's pooling: cls.
+
+    The last layer need not compute what no loss reads: all but the keys and values of the other tokens.
+    """
+    hidden = _esm2_start(encoder, batch) if start is None else start
+    last = encoder_layers(encoder) - 1
+    hidden = _esm2_layers(encoder, batch, linear, hidden, first, last)
+    rotary = _rotary_table(encoder, batch, hidden.dtype)
+    hidden = _esm2_layer(encoder, last, batch, linear, hidden, rotary, batch.first_tokens)
+    return _layer_norm(encoder.encoder.emb_layer_norm_after, hidden)
 
 
 @torch.no_grad()
 def prefix_states(encoder: nn.Module, batch: Sequences, layers: int) -> Tensor:
     """(tokens, width) hidden states that enter layer ``layers``: what never changes where only layers above adapt."""
     if is_t5(encoder):
-        return _t5_blocks(encoder, batch, _unadapted, _t5_start(encoder, batch), 0, layers)
-    return _esm2_layers(encoder, batch, _unadapted, _esm2_start(encoder, batch), 0, layers)
+        return _t5_blocks(encoder, batch, Unadapted(), _t5_start(encoder, batch), 0, layers)
+    return _esm2_layers(encoder, batch, Unadapted(), _esm2_start(encoder, batch), 0, layers)
 
 
 def is_t5(encoder: nn.Module) -> bool:
@@ -60,14 +89,14 @@ def plain_linear(module: nn.Module, x: Tensor) -> Tensor:
     return functional.linear(x.to(weight.dtype), weight, bias)
 
 
-def _unadapted(_: str, module: nn.Module, x: Tensor) -> Tensor:
-    return plain_linear(module, x)
+class Unadapted:
+    """The encoder as it is."""
 
+    def __call__(self, name: str, module: nn.Module, x: Tensor) -> Tensor:  # noqa: ARG002
+        return plain_linear(module, x)
 
-def _esm2(encoder: Any, batch: Sequences, linear: Linear, start: Tensor | None, first: int) -> Tensor:
-    hidden = _esm2_start(encoder, batch) if start is None else start
-    hidden = _esm2_layers(encoder, batch, linear, hidden, first, encoder_layers(encoder))
-    return _layer_norm(encoder.encoder.emb_layer_norm_after, hidden)
+    def on_first_tokens(self) -> Linear:
+        return self
 
 
 def _esm2_start(encoder: Any, batch: Sequences) -> Tensor:
@@ -79,23 +108,40 @@ def _esm2_start(encoder: Any, batch: Sequences) -> Tensor:
 
 
 def _esm2_layers(encoder: Any, batch: Sequences, linear: Linear, hidden: Tensor, first: int, last: int) -> Tensor:
-    heads = encoder.config.num_attention_heads
     rotary = _rotary_table(encoder, batch, hidden.dtype)
     for number in range(first, last):
-        layer, name = encoder.encoder.layer[number], f"encoder.layer.{number}"
-        attention = layer.attention
-        normed = _layer_norm(attention.LayerNorm, hidden)
-        query, key, value = (
-            _heads(linear(f"{name}.attention.self.{part}", getattr(attention.self, part), normed), heads)
-            for part in ("query", "key", "value")
-        )
-        query = _rotated(query * query.shape[-1] ** -0.5, rotary)
-        mixed = attend(query, _rotated(key, rotary), value, batch.lengths)
-        hidden = hidden + linear(f"{name}.attention.output.dense", attention.output.dense, mixed)
-        normed = _layer_norm(layer.LayerNorm, hidden)
-        inner = functional.gelu(linear(f"{name}.intermediate.dense", layer.intermediate.dense, normed))
-        hidden = hidden + linear(f"{name}.output.dense", layer.output.dense, inner)
+        hidden = _esm2_layer(encoder, number, batch, linear, hidden, rotary)
     return hidden
+
+
+def _esm2_layer(
+    encoder: Any,
+    number: int,
+    batch: Sequences,
+    linear: Linear,
+    hidden: Tensor,
+    rotary: tuple[Tensor, Tensor],
+    only: Tensor | None = None,
+) -> Tensor:
+    """One layer; ``only``: the first tokens, where nothing else of its output is wanted."""
+    layer, name, heads = encoder.encoder.layer[number], f"encoder.layer.{number}", encoder.config.num_attention_heads
+    inner, output = layer.attention.self, layer.attention.output
+    normed = _layer_norm(layer.attention.LayerNorm, hidden)
+    key, value = (
+        _heads(linear(f"{name}.attention.self.{part}", getattr(inner, part), normed), heads)
+        for part in ("key", "value")
+    )
+    key = _rotated(key, rotary)
+    if only is not None:
+        hidden, normed, linear = hidden[only], normed[only], linear.on_first_tokens()
+        rotary = (rotary[0][only], rotary[1][only])
+    query = _heads(linear(f"{name}.attention.self.query", inner.query, normed), heads)
+    query = _rotated(query * query.shape[-1] ** -0.5, rotary)
+    mixed = attend(query, key, value, batch.lengths)
+    hidden = hidden + linear(f"{name}.attention.output.dense", output.dense, mixed)
+    normed = _layer_norm(layer.LayerNorm, hidden)
+    inner_states = functional.gelu(linear(f"{name}.intermediate.dense", layer.intermediate.dense, normed))
+    return hidden + linear(f"{name}.output.dense", layer.output.dense, inner_states)
 
 
 def _rotary_table(encoder: Any, batch: Sequences, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
@@ -149,13 +195,16 @@ def _heads(x: Tensor, heads: int) -> Tensor:
 def attend(query: Tensor, key: Tensor, value: Tensor, lengths: list[int], bias: Bias | None = None) -> Tensor:
     """(tokens, heads, head width) to (tokens, width): attention within every sequence, with no scale of its own.
 
-    Neighbours of one length are computed together. ``bias(length)``: (1, heads, length, length).
+    Neighbours of one length are computed together. ``query`` holds all tokens, or one for every sequence.
+    ``bias(length)``: (1, heads, length, length).
     """
     runs = [(length, len(list(group))) for length, group in groupby(lengths)]
+    asked = [length if len(query) == len(key) else 1 for length, _ in runs]
     sizes = [length * count for length, count in runs]
+    queries = torch.split(query, [tokens * count for tokens, (_, count) in zip(asked, runs, strict=True)])
     parts = []
-    for (length, count), *own in zip(runs, *(torch.split(x, sizes) for x in (query, key, value)), strict=True):
-        q, k, v = (part.view(count, length, *part.shape[1:]).transpose(1, 2) for part in own)
+    for (length, count), *own in zip(runs, queries, torch.split(key, sizes), torch.split(value, sizes), strict=True):
+        q, k, v = (part.view(count, -1, *part.shape[1:]).transpose(1, 2) for part in own)
         mask = bias(length) if bias else None
         mixed = functional.scaled_dot_product_attention(q, k, v, attn_mask=mask, scale=1.0)
         parts.append(mixed.transpose(1, 2).flatten(2).flatten(0, 1))

@@ -29,6 +29,19 @@ class Range:
         return slice(self.start, self.end)
 
 
+def slot_ranges(slots: list[int], lengths: list[int]) -> list[Range]:
+    """Ranges of tokens from the slots and lengths of sequences; those of a slot are side by side."""
+    ranges: list[Range] = []
+    start = 0
+    for slot, length in zip(slots, lengths, strict=True):
+        if ranges and ranges[-1].slot == slot:
+            ranges[-1] = Range(slot, ranges[-1].start, start + length)
+        else:
+            ranges.append(Range(slot, start, start + length))
+        start += length
+    return ranges
+
+
 @dataclass(frozen=True)
 class LowRank:
     """LoRA's A (slots, rank, in) and B (slots, out, rank), with alpha / rank of every slot.

@@ -63,13 +63,12 @@ def settings_of(**changes: Any) -> TrainSpec:
 
 
 def alone(
-    data: EncodedData, settings: TrainSpec, encoder: nn.Module, family: Family, seed: int, **options: Any
+    data: EncodedData, settings: TrainSpec, encoder: nn.Module, family: Family, seed: int, precision: str = "fp64"
 ) -> Training:
+    """The reference: transformers' module with peft's layers, padded batches, autograd, torch.optim.AdamW."""
     model = build_model(settings, encoder, family, 1, Streams(seed))
-    options = {"precision": "fp64", **options}
-    training = Training(
-        settings, data, TorchEngine(model, settings, data, device=CPU, **options), Streams(seed), "spearman"
-    )
+    engine = TorchEngine(model, settings, data, precision=precision, device=CPU)
+    training = Training(settings, data, engine, Streams(seed), "spearman")
     list(training.evaluations())
     return training
 
@@ -108,3 +107,57 @@ def test_a_pack_gives_the_numbers_of_peft(kind: str, family: str) -> None:
         assert training.best_state.keys() == lone.best_state.keys()
         for name, tensor in lone.best_state.items():
             torch.testing.assert_close(training.best_state[name], tensor, atol=1e-12, rtol=1e-12)
+
+
+@pytest.mark.parametrize("family", ["esm2", "prott5"])
+@pytest.mark.parametrize("layers", [1, 2])
+def test_the_top_layers_train_from_cached_states(layers: int, family: str) -> None:
+    """adapter.layers: what is below the lowest adapted layer is computed once, to the same numbers."""
+    data, encoder, known = proteins(), encoder_of(family), "esm2" if family == "esm2" else "t5"
+    pooling = "cls" if family == "esm2" else "mean"
+    settings = settings_of(adapter__layers=layers, adapter__alpha=8, pooling=pooling)
+    pack = adapter_pack(data, settings, encoder, known)  # type: ignore[arg-type]
+    assert pack.prefix is not None and pack.first_layer == 3 - layers
+    (training,) = finish(pack, [pack.start(settings, Streams(1))])
+    lone = alone(data, settings, encoder, known, 1)  # type: ignore[arg-type]
+    np.testing.assert_allclose(curve(training), curve(lone), atol=1e-12, rtol=1e-12)
+
+
+@pytest.mark.parametrize("changes", [{"adapter__dropout": 0.2}, {"adapter__kind": "dora"}, {"adapter__kind": "ia3"}])
+def test_first_token_pooling_needs_less_and_gives_the_same(changes: dict[str, Any]) -> None:
+    data, encoder = proteins(), encoder_of("esm2")
+    settings = settings_of(pooling="cls", adapter__alpha=8, **changes)
+    pack = adapter_pack(data, settings, encoder, "esm2")
+    (training,) = finish(pack, [pack.start(settings, Streams(1))])
+    np.testing.assert_allclose(
+        curve(training), curve(alone(data, settings, encoder, "esm2", 1)), atol=1e-12, rtol=1e-12
+    )
+
+
+@pytest.mark.parametrize(("precision", "tolerance"), [("fp32", 1e-5), ("bf16", 0.03)])
+def test_first_steps_in_lower_precision(precision: str, tolerance: float) -> None:
+    data, encoder = proteins(), encoder_of("esm2", torch.float32)
+    settings = settings_of(adapter__alpha=8, epochs=1, evaluations_per_epoch=7)
+    pack = adapter_pack(data, settings, encoder, "esm2", precision)
+    (training,) = finish(pack, [pack.start(settings, Streams(1))])
+    lone = alone(data, settings, encoder, "esm2", 1, precision)
+    np.testing.assert_allclose(curve(training)[:, 2:4], curve(lone)[:, 2:4], rtol=tolerance)
+
+
+def test_out_of_memory_halves_the_tokens_and_repeats_the_tick(monkeypatch: pytest.MonkeyPatch) -> None:
+    data, encoder, settings = proteins(), encoder_of("esm2"), settings_of(adapter__alpha=8)
+    (expected,) = finish(pack := adapter_pack(data, settings, encoder, "esm2"), [pack.start(settings, Streams(1))])
+    tight = adapter_pack(data, settings, encoder, "esm2")
+    tight.tokens_at_once = 64
+    inner = tight._micro_batch
+
+    def small_memory(items: list[Any], *rest: Any) -> Any:
+        found = inner(items, *rest)  # gradients of this micro-batch are in: the tick must forget them
+        if sum(item.length for item in items) > 30:
+            raise torch.OutOfMemoryError("too large")
+        return found
+
+    monkeypatch.setattr(tight, "_micro_batch", small_memory)
+    (training,) = finish(tight, [tight.start(settings, Streams(1))])
+    np.testing.assert_allclose(curve(training), curve(expected), atol=1e-12, rtol=1e-12)
+    assert tight.provenance()["out_of_memory_halvings"] == 2

@@ -1,0 +1,62 @@
+"""Hidden states below the lowest adapted layer: the same in every trial and epoch, so computed once."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from plmray.data.batches import EncodedData, EncodedSplit
+from plmray.packed.encoder import Sequences, batches_of, prefix_states
+
+MEMORY_LIMIT_BYTES = 4 * 2**30  # larger ones lie in a file
+
+
+class PrefixCache:
+    """What enters layer ``layers`` for every token of a task, (tokens, width) a split; made at first use.
+
+    In memory up to 4 GiB a split, then in a temporary file that ends with the process.
+    """
+
+    def __init__(
+        self, encoder: nn.Module, data: EncodedData, layers: int, width: int, dtype: torch.dtype, tokens_at_once: int
+    ) -> None:
+        self.encoder, self.data, self.layers, self.width = encoder, data, layers, width
+        self.dtype, self.tokens_at_once = dtype, tokens_at_once
+        self._made: dict[int, Tensor] = {}
+
+    def states(self, split: EncodedSplit, rows: NDArray[np.int64], device: torch.device) -> Tensor:
+        """(tokens, width) of some proteins of a split, end to end."""
+        made = self._made.get(id(split))
+        if made is None:
+            made = self._made[id(split)] = self._make(split, device)
+        return torch.cat([made[split.offsets[row] : split.offsets[row + 1]] for row in rows]).to(device)
+
+    def _make(self, split: EncodedSplit, device: torch.device) -> Tensor:
+        states = _room_for(len(split.tokens), self.width, self.dtype)
+        rows = np.arange(len(split))
+        for part in batches_of(split.lengths.tolist(), self.tokens_at_once):
+            batch = sequences(split, rows[part], device)
+            first = int(split.offsets[part.start])
+            states[first : first + len(batch.tokens)] = prefix_states(self.encoder, batch, self.layers).to("cpu")
+        return states
+
+
+def sequences(split: EncodedSplit, rows: NDArray[np.int64], device: torch.device) -> Sequences:
+    """Proteins ``rows`` of a split, end to end."""
+    parts = [split.tokens[split.offsets[row] : split.offsets[row + 1]] for row in rows]
+    tokens = torch.from_numpy(np.concatenate(parts).astype(np.int64)).to(device)
+    return Sequences(tokens, [len(part) for part in parts])
+
+
+def _room_for(tokens: int, width: int, dtype: torch.dtype) -> Tensor:
+    size = tokens * width * dtype.itemsize
+    if size <= MEMORY_LIMIT_BYTES:
+        return torch.empty(tokens, width, dtype=dtype)
+    with tempfile.NamedTemporaryFile(prefix="plmray-prefix-", dir=Path(tempfile.gettempdir())) as file:
+        file.truncate(size)
+        return torch.from_file(file.name, shared=True, size=tokens * width, dtype=dtype).view(tokens, width)
