@@ -113,10 +113,16 @@ def read_costs(folder: Path) -> dict[str, float]:
 
 
 def costs_summary(totals: Mapping[str, float]) -> dict[str, float]:
-    """Driver seconds are those on the path between two jobs; the training share is of wall time × slots."""
+    """Where a sweep's time went, and what it made of its devices.
+
+    Driver seconds are those on the path between two jobs; shares of the wall time are of all devices' together.
+    ``mfu`` is the useful arithmetic of training over what the devices could have done in that time (large matrix
+    products, measured at the start), validation apart. Ratios without a denominator are left out.
+    """
     if not totals:
         return {}
-    return {
+    known = {"padding_of": 0.0, "padded_tokens": 0.0, "peak_flops": 0.0, "room_ticks": 0.0, **totals}
+    summary = {
         "wall_s": totals["wall_s"],
         "trials": totals["trials"],
         "trials_per_hour": 3600 * totals["trials"] / totals["wall_s"],
@@ -125,7 +131,19 @@ def costs_summary(totals: Mapping[str, float]) -> dict[str, float]:
         "worker_start_s_mean": totals["worker_start_s"] / max(1.0, totals["worker_starts"]),
         "training_share_of_wall": totals["training_s"] / totals["slot_s"],
         "train_tokens": totals["train_tokens"],
+        "train_tokens_per_s": totals["train_tokens"] / totals["wall_s"],
     }
+    if known["padding_of"]:
+        summary["padding_ratio"] = known["padded_tokens"] / known["padding_of"]
+    if known["peak_flops"]:
+        possible = known["peak_flops"] * totals["slot_s"]
+        summary["mfu"] = known["train_flops"] / possible
+        summary["mfu_validation"] = known["validation_flops"] / possible
+    if known["room_ticks"]:
+        summary["pack_occupancy"] = known["slot_ticks"] / known["room_ticks"]
+    if known.get("process_bytes"):
+        summary["candidate_process_mb"] = known["process_bytes"] / 1e6
+    return summary
 
 
 def require_folder(folder: Path) -> Path:

@@ -24,6 +24,7 @@ FLOORS = {
     "results": 2,
     "plan": 2,
     "packing": 2,
+    "throughput": 2,
     "data": 2,
     "model": 2,
     "train": 3,

@@ -6,7 +6,7 @@ import json
 import shutil
 import sys
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -97,6 +97,7 @@ def _outcome_lines(outcome: Any) -> Iterable[str]:
         f"{costs['worker_start_s_mean']:.1f} s; {100 * costs['training_share_of_wall']:.0f} % of the wall time "
         f"({costs['wall_s']:.0f} s) spent training"
     )
+    yield "throughput: " + ", ".join(throughput(costs))
     if outcome.interrupted:
         yield f"interrupted; finished trials are safe in {outcome.folder}. Go on with --resume"
     elif outcome.num_failed:
@@ -139,3 +140,15 @@ def trial(
 
 def _echo_to_stderr(text: str) -> None:
     click.echo(text, err=True)
+
+
+def throughput(costs: Mapping[str, float]) -> Iterable[str]:
+    yield f"{costs['trials_per_hour']:.0f} trials per hour"
+    yield f"{costs['train_tokens_per_s']:,.0f} real tokens per second"
+    if "padding_ratio" in costs:
+        yield f"{costs['padding_ratio']:.2f} padded tokens per real one"
+    if "mfu" in costs:
+        judging = f"{100 * costs['mfu_validation']:.1f} % judging"
+        yield f"{100 * costs['mfu']:.1f} % of the devices' peak in training, {judging}"
+    if "pack_occupancy" in costs:
+        yield f"{100 * costs['pack_occupancy']:.0f} % of the packs' slots in use"

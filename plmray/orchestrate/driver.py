@@ -184,7 +184,7 @@ class Driver:
             lag=min(place.concurrency, search_width(self.spec)) if self.engine == "packed" else place.concurrency,
             in_turn=self.in_turn,
         )
-        self.costs.slots = place.concurrency
+        self.costs.slots = place.devices
         place.run(TimedSource(InTurn(search, lambda: self._replicate(search, plan, identifier, events)), self.costs))
 
     def _replicate(
@@ -238,7 +238,7 @@ class Driver:
 
     def _local_place(self, bench: Bench) -> Place:
         if self.engine == "packed":
-            return PackedHere(Host(bench), jobs_at_once(self.spec, 1, None))
+            return PackedHere(Host(bench), jobs_at_once(self.spec, 1, None), self.costs)
         return Here(Worker(bench))
 
     def _start_tracking(self, plan: Plan) -> Tracker:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from plmray.orchestrate.host import Host, News
 from plmray.orchestrate.jobs import Job, JobRunner, JobSource, Report, job_key, short_trace
+from plmray.orchestrate.progress import Costs
 
 
 class Here:
     """A place with one slot. A job that fails becomes failed rows; the next one runs."""
 
-    concurrency = 1
+    concurrency = devices = 1
 
     def __init__(self, runner: JobRunner) -> None:
         self.runner = runner
@@ -34,15 +35,20 @@ class Here:
 class PackedHere:
     """The same with many jobs at a time, their trials in packs on this process's device."""
 
-    def __init__(self, host: Host, concurrency: int) -> None:
-        self.host, self.concurrency = host, concurrency
+    devices = 1
+
+    def __init__(self, host: Host, concurrency: int, costs: Costs) -> None:
+        self.host, self.concurrency, self.costs = host, concurrency, costs
         self.live: dict[str, Job] = {}
 
     def run(self, source: JobSource) -> None:
-        while self._take_jobs(source) or self.live:
-            for news in self.host.advance():
-                if news.key in self.live:  # a job stopped a moment ago may have more to say
-                    self._hear(source, news)
+        try:
+            while self._take_jobs(source):
+                for news in self.host.advance():
+                    if news.key in self.live:  # a job stopped a moment ago may have more to say
+                        self._hear(source, news)
+        finally:
+            self.costs.add_packs([self.host.facts()])
 
     def _take_jobs(self, source: JobSource) -> bool:
         """Take jobs as long as there is room; whether any is live."""

@@ -75,6 +75,7 @@ class Host:
         self.bench, self.suspects = bench, suspects
         self.seats: dict[str, Seat] = {}
         self.packs: dict[str, Pack] = {}
+        self._done = {"slot_ticks": 0.0, "room_ticks": 0.0, "most_live": 0.0}
         prepare_process(bench.spec)
 
     def submit(self, key: str, job: Job) -> None:
@@ -101,7 +102,9 @@ class Host:
             yield from self._guarded([key], lambda key=key: self._seat(key))  # type: ignore[misc]
         for name, pack in list(self.packs.items()):
             users = [key for key, seat in self.seats.items() if any(run.pack == name for run in seat.runs.values())]
+            before = pack.ticks, pack.slot_ticks
             yield from self._guarded(users, pack.advance)
+            self._count(pack, *before)
             if not pack.members:
                 del self.packs[name]
         for key, seat in list(self.seats.items()):
@@ -112,7 +115,13 @@ class Host:
             yield from self._news(key)
 
     def facts(self) -> dict[str, float]:
-        return {}
+        """Work done so far: optimizer steps of all slots, what full packs would have done, and the most slots live."""
+        return dict(self._done)
+
+    def _count(self, pack: Pack, ticks: int, slot_ticks: int) -> None:
+        self._done["slot_ticks"] += pack.slot_ticks - slot_ticks
+        self._done["room_ticks"] += (pack.ticks - ticks) * pack.store.capacity
+        self._done["most_live"] = max(self._done["most_live"], len(pack.members))
 
     def _guarded(self, keys: list[str], action: Callable[[], object]) -> Iterator[News]:
         """Do something for some jobs; where it breaks, these jobs have failed, and the others go on."""

@@ -112,10 +112,13 @@ class JobSource(Protocol):
 
 
 class Place(Protocol):
-    """Where jobs run: on Ray, or in this process. ``concurrency``: how many at a time."""
+    """Where jobs run: on Ray, or in this process. ``concurrency``: how many at a time, on how many ``devices``."""
 
     @property
     def concurrency(self) -> int: ...
+
+    @property
+    def devices(self) -> int: ...
 
     def run(self, source: JobSource) -> None: ...
 

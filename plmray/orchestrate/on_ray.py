@@ -6,6 +6,7 @@ Optuna, pruning and results see the same events on Ray as in one process.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import math
 import os
@@ -29,6 +30,7 @@ from plmray.plan import choose_engine
 from plmray.spec.sweep import SweepSpec
 
 OBJECT_STORE_BYTES = 512 * 2**20
+FACTS_TIMEOUT_S = 5.0
 THREADS_A_HOST = 256  # calls that wait on a host at a time
 GCS_PORT_VARIABLE = "RAY_GCS_SERVER_PORT"
 
@@ -218,9 +220,9 @@ class RayPlace:
         import ray
 
         self.cluster, self.bench = cluster, bench
-        self.concurrency = cluster.shape.slots
+        self.concurrency = self.devices = cluster.shape.slots
         self._bench_ref = ray.put(bench)
-        self._hosts = PackHosts(cluster, bench, self._bench_ref) if bench.engine == "packed" else None
+        self._hosts = PackHosts(cluster, bench) if bench.engine == "packed" else None
         if self._hosts is not None:
             self.concurrency = jobs_at_once(bench.spec, self.concurrency, cluster.max_concurrent)
 
@@ -236,6 +238,8 @@ class RayPlace:
             fit(bridge, self._trainable(), str(store), self.bench.spec.resources.retries, self._reuse)
         finally:
             shutil.rmtree(store.parent, ignore_errors=True)
+            if self._hosts is not None:
+                self.cluster.costs.add_packs(self._hosts.facts())
         if bridge.failure is not None:
             raise bridge.failure
         if bridge.live or not bridge.exhausted:
@@ -259,7 +263,7 @@ class RayPlace:
     def _config(self, job: Job) -> dict[str, Any]:
         config: dict[str, Any] = {"job": job.to_dict(), "bench": {"ref": self._bench_ref}}
         if self._hosts is not None:
-            return {"job": job.to_dict(), "key": job_key(job), "host": self._hosts.place(job)}
+            return config | {"key": job_key(job), "host": self._hosts.place(job)}
         if not self._reuse:
             shape = self.cluster.shape
             assert self.bench.folder is not None
@@ -274,7 +278,7 @@ class RayPlace:
 class PackHosts:
     """One host actor for each device of the cluster, or each share of its CPUs. Jobs go where the fewest are."""
 
-    def __init__(self, cluster: RayCluster, bench: Bench, bench_ref: Any) -> None:
+    def __init__(self, cluster: RayCluster, bench: Bench) -> None:
         import ray
 
         from plmray.orchestrate.pack_actor import PackActor
@@ -289,13 +293,25 @@ class PackHosts:
             max_task_retries=-1,  # the calls that waited for it are asked again
         )
         ledgers = bench.folder / ".hosts" / uuid.uuid4().hex[:8]
-        self.actors = [actor.remote([bench_ref], str(ledgers / f"{n}.json")) for n in range(cluster.shape.slots)]
+        self.actors = [actor.remote(str(ledgers / f"{n}.json")) for n in range(cluster.shape.slots)]
         self._at: dict[str, int] = {}
 
     def place(self, job: Job) -> Any:
         busy = [sum(at == number for at in self._at.values()) for number in range(len(self.actors))]
         self._at[job_key(job)] = number = busy.index(min(busy))
         return self.actors[number]
+
+    def facts(self) -> list[dict[str, float]]:
+        """What the packs of every host have done."""
+        import ray
+
+        asked = [actor.facts.remote() for actor in self.actors]
+        done, _ = ray.wait(asked, num_returns=len(asked), timeout=FACTS_TIMEOUT_S)
+        found = []
+        for answer in done:
+            with contextlib.suppress(ray.exceptions.RayError):  # a host that died has taken its counts along
+                found.append(ray.get(answer))
+        return found
 
     def free(self, job: Job) -> None:
         """Told by the driver, not by the trial: a stopped trial's process is only put aside."""

@@ -6,18 +6,21 @@ One idempotent call submits a job and waits for a report, so that a restarted ho
 from __future__ import annotations
 
 import json
-import os
 import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import ray
 
 from plmray.files import write_atomic
 from plmray.orchestrate.jobs import Job, Report
+
+if TYPE_CHECKING:
+    from plmray.orchestrate.bench import Bench
+    from plmray.orchestrate.host import Host
 
 LONG_POLL_S = 5.0
 LEASE_S = 60.0
@@ -55,21 +58,21 @@ class DeathLedger:
 class PackActor:
     """Threads of Ray wait in ``next``; one thread of ours owns the Host and is the only one to touch it."""
 
-    def __init__(self, bench_ref: list[Any], ledger: str) -> None:
-        started = time.perf_counter()
-        from plmray.orchestrate.host import Host
-
+    def __init__(self, ledger: str) -> None:
         self.ledger = DeathLedger(Path(ledger))
-        self.host = Host(ray.get(bench_ref[0]), suspects=self.ledger.suspects())
+        self.host: Host | None = None
         self.leases: dict[str, Lease] = {}
-        self.orders: list[Callable[[], None]] = []
+        self.orders: list[Callable[[Host], None]] = []
         self.changed = threading.Condition()
-        self.start_s = time.perf_counter() - started
-        threading.Thread(target=self._train, name="plmray-host", daemon=True).start()
+        self.start_s: float | None = None
 
-    def next(self, job_record: dict[str, Any], key: str, token: str, after: int) -> dict[str, Any]:
+    def next(
+        self, job_record: dict[str, Any], key: str, token: str, after: int, bench_ref: list[Any]
+    ) -> dict[str, Any]:
         """Report number ``after`` of a job, submitted if it is not here; ``{}`` after 5 s without one."""
         with self.changed:
+            if self.host is None:
+                self._open(ray.get(bench_ref[0]))
             lease = self._lease(job_record, key, token)
             if lease.token != token:
                 return {"error": "another process of the same trial has taken over"}
@@ -78,17 +81,28 @@ class PackActor:
                 self.changed.wait(deadline - time.monotonic())
             lease.seen = time.monotonic()
             if len(lease.reports) > after:
-                return {"report": lease.reports[after], "pid": os.getpid(), "start_s": self._start_once()}
+                start_s, self.start_s = self.start_s, None
+                return {"report": lease.reports[after], "start_s": start_s}
             return {"error": lease.error} if lease.error else {}
+
+    def _open(self, bench: Bench) -> None:
+        """Load what trains; the thread that owns it runs from now on."""
+        started = time.perf_counter()
+        from plmray.orchestrate.host import Host
+
+        self.host = Host(bench, self.ledger.suspects())
+        self.start_s = time.perf_counter() - started
+        threading.Thread(target=self._train, args=(self.host,), name="plmray-host", daemon=True).start()
 
     def free(self, key: str) -> None:
         """A trial is over or was stopped: its slots are free."""
         with self.changed:
             if self.leases.pop(key, None) is not None:
-                self._order(lambda: self.host.drop(key))
+                self._order(lambda host: host.drop(key))
 
     def facts(self) -> dict[str, float]:
-        return self.host.facts()
+        """What its packs have done so far."""
+        return self.host.facts() if self.host is not None else {}
 
     def _lease(self, job_record: dict[str, Any], key: str, token: str) -> Lease:
         """The lease of a job. A new process of the same trial takes it over, with what was reported so far."""
@@ -99,20 +113,20 @@ class PackActor:
                 lease.error = f"its process died {self.ledger.deaths[key]} times, the last time with this trial alone"
             else:
                 job = Job.from_dict(job_record)
-                self._order(lambda: self.host.submit(key, job))
+                self._order(lambda host: host.submit(key, job))
         elif lease.token != token and token > lease.token:  # tokens begin with the time they were made
             lease.token = token
         lease.seen = time.monotonic()
         return lease
 
-    def _order(self, action: Callable[[], None]) -> None:
+    def _order(self, action: Callable[[Host], None]) -> None:
         self.orders.append(action)
         self.changed.notify_all()
 
-    def _train(self) -> None:
+    def _train(self, host: Host) -> None:
         while True:
-            self._take_orders()
-            for news in self.host.advance():
+            self._take_orders(host)
+            for news in host.advance():
                 with self.changed:
                     lease = self.leases.get(news.key)
                     if lease is not None:
@@ -124,26 +138,23 @@ class PackActor:
         lease.error = error
         self.changed.notify_all()
 
-    def _take_orders(self) -> None:
+    def _take_orders(self, host: Host) -> None:
         """Do what was asked meanwhile; wait while there is nothing to train."""
         with self.changed:
-            while not self.orders and not self.host.seats:
+            self._end_lapsed()
+            while not self.orders and not host.seats:
                 self.changed.wait(LONG_POLL_S)
                 self._end_lapsed()
             orders, self.orders = self.orders, []
-            self._end_lapsed()
             keys = sorted(self.leases)
-        for order in orders:
-            order()
         if orders:
             self.ledger.note(keys)
+        for order in orders:
+            order(host)
 
     def _end_lapsed(self) -> None:
+        """Free the slots of trials whose processes have not asked for a minute."""
         now = time.monotonic()
         for key in [key for key, lease in self.leases.items() if now - lease.seen > LEASE_S]:
             del self.leases[key]
-            self.orders.append(lambda key=key: self.host.drop(key))  # type: ignore[misc]
-
-    def _start_once(self) -> float | None:
-        start_s, self.start_s = self.start_s, 0.0
-        return start_s or None
+            self.orders.append(lambda host, key=key: host.drop(key))  # type: ignore[misc]

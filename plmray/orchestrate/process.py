@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import time
 from pathlib import Path
 from typing import Any
 
@@ -46,6 +47,27 @@ def device_of(bench: Bench) -> torch.device:
 def prepare_process(spec: SweepSpec) -> None:
     """Fixed threads, so that sums are added in the same order wherever a trial runs."""
     torch.set_num_threads(spec.resources.cpus_per_worker)
+
+
+_PEAKS: dict[str, float] = {}
+
+
+def peak_flops(bench: Bench) -> float:
+    """Floating point operations a second of a large matrix product here: what the sweep's share is a share of."""
+    device, precision = device_of(bench), bench.precision
+    key = f"{device} {precision}"
+    if key not in _PEAKS:
+        dtype = {"bf16": torch.bfloat16, "fp64": torch.float64}.get(precision, torch.float32)
+        size = 8192 if device.type == "cuda" else 768
+        matrix = torch.ones(size, size, device=device, dtype=dtype)
+        _PEAKS[key] = 2 * size**3 / min(_product_s(matrix) for _ in range(4))
+    return _PEAKS[key]
+
+
+def _product_s(matrix: torch.Tensor) -> float:
+    started = time.perf_counter()
+    float((matrix @ matrix)[0, 0])  # reading a number waits for the device
+    return time.perf_counter() - started
 
 
 _EMBEDDED: dict[tuple[int, str], EncodedData] = {}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
@@ -71,6 +71,12 @@ class Costs:
     tokens: int = 0
     slots: int = 1
     process_bytes: int = 0  # of the largest process of a packed candidate
+    padded_tokens: float = 0.0  # computed for the real ones in ``padding_of``
+    padding_of: int = 0
+    train_flops: float = 0.0
+    validation_flops: float = 0.0
+    peak_flops: float = 0.0  # a device
+    packs: dict[str, float] = field(default_factory=dict)
 
     @contextmanager
     def driver(self) -> Iterator[None]:
@@ -84,6 +90,19 @@ class Costs:
         self.trials += 1
         self.training_s += result.seconds
         self.tokens += result.tokens
+        facts = result.provenance
+        if "padding_ratio" in facts:
+            self.padded_tokens += facts["padding_ratio"] * result.tokens
+            self.padding_of += result.tokens
+        self.train_flops += facts.get("train_flops", 0.0)
+        self.validation_flops += facts.get("validation_flops", 0.0)
+        self.peak_flops = max(self.peak_flops, facts.get("peak_flops", 0.0))
+
+    def add_packs(self, hosts: Iterable[Mapping[str, float]]) -> None:
+        """What the packs of every host have done."""
+        for facts in hosts:
+            for name in ("slot_ticks", "room_ticks"):
+                self.packs[name] = self.packs.get(name, 0.0) + facts.get(name, 0.0)
 
     def totals(self) -> dict[str, float]:
         """Sums over all runs of the sweep: what the folder keeps."""
@@ -97,8 +116,15 @@ class Costs:
             "worker_start_s": sum(self.worker_starts_s),
             "training_s": self.training_s,
             "train_tokens": float(self.tokens),
+            "padded_tokens": self.padded_tokens,
+            "padding_of": float(self.padding_of),
+            "train_flops": self.train_flops,
+            "validation_flops": self.validation_flops,
+            **{name: self.packs.get(name, 0.0) for name in ("slot_ticks", "room_ticks")},
         }
-        return {name: value + self.before.get(name, 0.0) for name, value in now.items()}
+        sums = {name: value + self.before.get(name, 0.0) for name, value in now.items()}
+        largest = {"peak_flops": self.peak_flops, "process_bytes": float(self.process_bytes)}
+        return sums | {name: max(value, self.before.get(name, 0.0)) for name, value in largest.items()}
 
 
 class TimedSource:

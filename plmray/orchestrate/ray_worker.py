@@ -74,7 +74,7 @@ class PackedCandidate(tune.Trainable):  # type: ignore[misc]
         self.reset_config(config)
 
     def reset_config(self, config: dict[str, Any]) -> bool:
-        self._job, self._key, self._host = config["job"], config["key"], config["host"]
+        self._job, self._key, self._host, self._bench = (config[name] for name in ("job", "key", "host", "bench"))
         self._token = f"{time.time_ns()}-{os.getpid()}"
         self._heard = 0
         return True
@@ -84,7 +84,9 @@ class PackedCandidate(tune.Trainable):  # type: ignore[misc]
         import ray
 
         while True:
-            answer = ray.get(self._host.next.remote(self._job, self._key, self._token, self._heard))
+            answer = ray.get(
+                self._host.next.remote(self._job, self._key, self._token, self._heard, [self._bench["ref"]])
+            )
             if answer.get("error"):
                 raise RuntimeError(answer["error"])
             if "report" in answer:

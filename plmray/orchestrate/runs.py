@@ -10,15 +10,18 @@ from typing import Any
 from plmray.model.assemble import trainable_count
 from plmray.orchestrate.bench import Bench
 from plmray.orchestrate.jobs import Job, Report
-from plmray.orchestrate.process import adapter_config, make_engine, trial_model
+from plmray.orchestrate.process import adapter_config, make_engine, peak_flops, trial_model
 from plmray.packed.pack import Member
 from plmray.results import TrialResult
 from plmray.seeds import Streams
 from plmray.spec.checks import with_parameters
-from plmray.spec.sweep import TrainSpec
+from plmray.spec.sweep import SplitName, TrainSpec
+from plmray.throughput import arithmetic
 from plmray.train import checkpoint
 from plmray.train.loop import Diverged, Evaluation, Training
 from plmray.trial import Trial
+
+JUDGED: tuple[SplitName, SplitName] = ("train", "validation")
 
 
 class OverTime(Exception):
@@ -167,6 +170,7 @@ class JobBook:
             "provenance": {
                 **self.bench.facts,
                 "trainable_parameters": run.trainable_parameters,
+                **self._arithmetic(run, last.epoch if last else 0.0),
                 **training.engine.provenance(),
             },
             "probe": run.probe,
@@ -178,6 +182,11 @@ class JobBook:
             return TrialResult.pruned(run.trial, run.error, **facts)
         facts |= {"selected_epoch": best.epoch, "validation_loss": best.validation_loss, "test_score": run.test_score}
         return TrialResult.complete(run.trial, score=best.score, **facts)
+
+    def _arithmetic(self, run: Run, epochs: float) -> dict[str, Any]:
+        train, validation = (run.training.data.splits[name].lengths for name in JUDGED)
+        facts = arithmetic(run.settings, train, validation, run.trainable_parameters, epochs)
+        return {**facts, "peak_flops": peak_flops(self.bench)} if facts else {}
 
 
 def lowest_loss(curve: list[Evaluation]) -> Evaluation | None:

@@ -70,7 +70,7 @@ class Pack:
         self.data, self.metric, self.store, self.device = data, metric, store, device
         self.members: list[Member] = []  # by slot: live slots are always the first ones
         self.ticks = 0
-        self.slot_ticks = 0
+        self.slot_ticks = 0  # optimizer steps of all trials: ticks × live slots
 
     @property
     def free(self) -> int:

@@ -74,6 +74,7 @@ class TorchEngine:
         self.optimizer = torch.optim.AdamW(list(self.trainable.values()), **adamw_options(settings.optimizer))
         self.micro_batch = micro_batch or settings.batch_size
         self.out_of_memory_halvings = 0
+        self.real_tokens = self.padded_tokens = 0
 
     def train_step(self, step: Step) -> float:
         while True:
@@ -112,6 +113,8 @@ class TorchEngine:
 
     def _losses(self, step: Step, micro: MicroBatch) -> Tensor:
         select_dropout(self.model, self.data, step, micro)
+        self.real_tokens += int(micro.batch.attention.sum())
+        self.padded_tokens += micro.batch.tokens.numel()
         batch = micro.batch.to(self.device)
         outputs = self.model(batch.tokens, batch.attention, batch.residues, batch.pooled)
         return loss_per_protein(self.data.kind, outputs, batch.targets)
@@ -138,6 +141,7 @@ class TorchEngine:
             "device": device_name(self.device),
             "micro_batch": self.micro_batch,
             "out_of_memory_halvings": self.out_of_memory_halvings,
+            **({"padding_ratio": self.padded_tokens / self.real_tokens} if self.real_tokens else {}),
         }
 
     def close(self) -> None:

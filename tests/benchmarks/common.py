@@ -100,13 +100,11 @@ def versions() -> dict[str, str]:
 
 
 def print_answer(answer: Mapping[str, Any]) -> None:
-    print(f"\n{answer['name']} on {answer['hardware']['cpu']}, {answer['hardware']['cores']} cores")
-    for name, ratio in answer["ratios"].items():
-        print(f"  {ratio:8.2f} x  against {name}")
-    for name, holds in answer["gates"].items():
-        print(f"  {'holds' if holds else 'FAILS':>10}  {name}")
-    for name, figure in answer["figures"].items():
-        print(f"  {name}: {figure}")
+    lines = [f"{answer['name']} on {answer['hardware']['cpu']}, {answer['hardware']['cores']} cores"]
+    lines += [f"  {ratio:8.2f} x  against {name}" for name, ratio in answer["ratios"].items()]
+    lines += [f"  {'holds' if holds else 'FAILS':>10}  {name}" for name, holds in answer["gates"].items()]
+    lines += [f"  {name}: {figure}" for name, figure in answer["figures"].items()]
+    sys.stdout.write("\n".join(lines) + "\n")
 
 
 def _version(name: str) -> str | None:

@@ -18,6 +18,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 Arrays = dict[str, NDArray[Any]]
+QUIET = {
+    "RAY_AIR_NEW_OUTPUT": "0",
+    "RAY_worker_niceness": "0",
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
+}
 
 
 @dataclass(frozen=True)
@@ -78,7 +84,7 @@ def sklearn_trial(trial: HeadTrial, arrays: Arrays) -> float:
 
 def ray_tune(trials: list[HeadTrial], arrays: Arrays, cores: int) -> tuple[float, float]:
     """Ray Tune with a fresh process for each trial: (seconds in all, seconds of training summed over trials)."""
-    os.environ.update(RAY_AIR_NEW_OUTPUT="0", RAY_worker_niceness="0", RAY_USAGE_STATS_ENABLED="0", TUNE_DISABLE_AUTO_CALLBACK_LOGGERS="1")
+    os.environ.update(QUIET)
     import ray
     from ray import tune
 

@@ -219,7 +219,8 @@ def test_a_diverging_candidate_is_pruned_and_the_sweep_completes(
 
     monkeypatch.setattr(TorchEngine, "train_step", explosive)
     space = {"optimizer.lr": {"kind": "choice", "values": [0.003, 0.9]}}
-    outcome = run(tmp_path, space=space, search={"sampler": "grid", "seeds": [0, 1]}, replicate=None)
+    search = {"sampler": "grid", "seeds": [0, 1]}
+    outcome = run(tmp_path, space=space, search=search, replicate=None, resources={"engine": "torch"})
     results = read_results(outcome.folder)
     lost = [r for r in results if r.parameters["optimizer.lr"] == 0.9]
     assert outcome.exit_code == 0

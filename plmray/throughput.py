@@ -1,0 +1,72 @@
+"""How much arithmetic a trial is, so that a sweep can say what share of its device it used."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from plmray.spec.names import known_backbone
+from plmray.spec.sweep import BackboneSpec, TrainSpec
+
+
+@dataclass(frozen=True)
+class EncoderSize:
+    """``parameters``: of the encoder's layers; ``width``: of its attention."""
+
+    parameters: float
+    layers: int
+    width: int
+
+
+def encoder_size(backbone: BackboneSpec) -> EncoderSize | None:
+    """From the shape or the published table; None for a folder or hub id that is in neither."""
+    shape = backbone.shape
+    if shape is not None:
+        each = 4 * shape.width**2 + 2 * shape.width * shape.feed_forward
+        return EncoderSize(float(each * shape.layers), shape.layers, shape.width)
+    known = known_backbone(backbone.name)
+    return None if known is None else EncoderSize(known.parameters, known.layers, known.width)
+
+
+def forward_flops(settings: TrainSpec, lengths: NDArray[np.int64], trainable: int) -> float | None:
+    """Floating point operations of one pass over proteins of ``lengths`` tokens, the useful ones alone.
+
+    2 N per token and 4 length · width · layers for attention; of the adapted layers where only the top ones adapt;
+    of the head alone where the encoder is frozen and its embeddings are cached. None where its size is unknown.
+    """
+    if settings.adapter.kind == "none":
+        return 2.0 * trainable * len(lengths)
+    size = encoder_size(settings.backbone)
+    if size is None:
+        return None
+    adapted = min(1.0, settings.adapter.layers / size.layers) if settings.adapter.layers else 1.0
+    tokens, squares = float(lengths.sum()), float((lengths.astype(np.float64) ** 2).sum())
+    return adapted * (2 * size.parameters * tokens + 4 * size.width * size.layers * squares)
+
+
+def train_flops(settings: TrainSpec, lengths: NDArray[np.int64], trainable: int, epochs: float) -> float | None:
+    """Forward and backward of ``epochs`` epochs: with a frozen encoder nothing flows into its weights.
+
+    Adapters: 4 N per token and three times the attention; full: 6 N; a head alone: three times its forward pass.
+    """
+    forward = forward_flops(settings, lengths, trainable)
+    size = encoder_size(settings.backbone)
+    if forward is None or settings.adapter.kind in ("none", "full") or size is None:
+        return None if forward is None else 3 * forward * epochs
+    adapted = min(1.0, settings.adapter.layers / size.layers) if settings.adapter.layers else 1.0
+    weights = adapted * 2 * size.parameters * float(lengths.sum())
+    return (2 * weights + 3 * (forward - weights)) * epochs
+
+
+def arithmetic(
+    settings: TrainSpec, train: NDArray[np.int64], validation: NDArray[np.int64], trainable: int, epochs: float
+) -> dict[str, Any]:
+    """What a trial's provenance says of its arithmetic; empty where the encoder's size is unknown."""
+    training = train_flops(settings, train, trainable, epochs)
+    judging = forward_flops(settings, validation, trainable)
+    if training is None or judging is None:
+        return {}
+    return {"train_flops": training, "validation_flops": judging * epochs * settings.evaluations_per_epoch}
