@@ -11,19 +11,26 @@ from plmray.seeds import derived_rng
 from plmray.spec.checks import with_parameters
 from plmray.spec.space import ChoiceDomain, OrdinalDomain, Space
 from plmray.spec.sweep import SweepSpec, TrainSpec
+from plmray.throughput import encoder_size
 
 RANK_BUCKETS = (4, 8, 16, 64)
 HEAD_SLOTS = 32  # more fall out of a CPU core's cache
 ADAPTER_SLOTS = 16
+ALONE = "one trial at a time"
+BYTES_PER_NUMBER = 4
 DRAWS = 256  # of the space, to name its packs
 
 
 @dataclass(frozen=True)
 class PackShare:
-    """One pack of a sweep, in words, and the fraction of blind draws from the space that it takes."""
+    """One pack of a sweep, in words, and the fraction of blind draws from the space that it takes.
+
+    ``prefix_bytes``: of the states below the lowest adapted layer, kept on every device where only top layers adapt.
+    """
 
     pack: str
     share: float
+    prefix_bytes: int = 0
 
 
 def pack_key(settings: TrainSpec) -> str | None:
@@ -62,14 +69,25 @@ def rank_bucket(rank: int) -> int:
     return next((size for size in RANK_BUCKETS if rank <= size), rank)
 
 
-def packs_of(spec: SweepSpec) -> list[PackShare]:
-    """The packs that a sweep's candidates will form, largest first; what trains alone is called so."""
-    rng, space, counts = derived_rng(0, "packs"), Space(spec.space), dict[str, int]()
-    for _ in range(DRAWS if spec.space else 1):
-        key = pack_key(with_parameters(spec.train, space.sample(rng))) or "one trial at a time"
-        counts[key] = counts.get(key, 0) + 1
-    total = sum(counts.values())
-    return [PackShare(key, count / total) for key, count in sorted(counts.items(), key=lambda item: -item[1])]
+def packs_of(spec: SweepSpec, tokens: int) -> list[PackShare]:
+    """The packs that a sweep's candidates will form, largest first; what trains alone is called so.
+
+    ``tokens``: of all splits together.
+    """
+    rng, space = derived_rng(0, "packs"), Space(spec.space)
+    drawn = [with_parameters(spec.train, space.sample(rng)) for _ in range(DRAWS if spec.space else 1)]
+    by_pack: dict[str, list[TrainSpec]] = {}
+    for settings in drawn:
+        by_pack.setdefault(pack_key(settings) or ALONE, []).append(settings)
+    found = [PackShare(k, len(own) / len(drawn), _prefix_bytes(own[0], tokens)) for k, own in by_pack.items()]
+    return sorted(found, key=lambda pack: -pack.share)
+
+
+def _prefix_bytes(settings: TrainSpec, tokens: int) -> int:
+    size = encoder_size(settings.backbone)
+    if settings.adapter.kind not in ("lora", "dora", "ia3") or settings.adapter.layers is None or size is None:
+        return 0
+    return tokens * size.width * BYTES_PER_NUMBER if settings.adapter.layers < size.layers else 0
 
 
 def may_pack(spec: SweepSpec) -> bool:

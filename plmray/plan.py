@@ -86,7 +86,7 @@ def make_plan(spec: SweepSpec, data: DataFacts, identifier: Identifier) -> Plan:
         precision=identifier.precision,
         engine=engine,
         engine_reason=reason,
-        packs=tuple(packs_of(spec)) if engine == "packed" else (),
+        packs=tuple(packs_of(spec, sum(data.tokens.values()))) if engine == "packed" else (),
         phases=phases,
         anchors=tuple(anchors),
         seed_resolution=_seed_resolution(phases[-1]),

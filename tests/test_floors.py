@@ -35,7 +35,14 @@ FLOORS = {
     "__main__": 7,
 }
 # Within floor 2: who may lean on whom.
-SAME_FLOOR = {("files", "errors"), ("results", "trial"), ("plan", "trial"), ("plan", "stats"), ("plan", "packing")}
+SAME_FLOOR = {
+    ("files", "errors"),
+    ("results", "trial"),
+    ("plan", "trial"),
+    ("plan", "stats"),
+    ("plan", "packing"),
+    ("packing", "throughput"),
+}
 HOMES = {
     "torch": {"data", "model", "train", "packed", "orchestrate"},
     "transformers": {"model"},

@@ -106,6 +106,9 @@ def plan_lines(plan: Plan) -> Iterable[str]:
         )
     if plan.kept_bytes_ceiling:
         yield f"kept adapters and heads: at most {plan.kept_bytes_ceiling / 1e6:.1f} MB"
+    for pack in plan.packs:
+        cached = f"; {pack.prefix_bytes / 2**30:.2f} GiB of cached states" if pack.prefix_bytes else ""
+        yield f"pack: {pack.pack} ({100 * pack.share:.0f} % of blind draws){cached}"
     for anchor in plan.anchors:
         settings = ", ".join(f"{key}={_short(value)}" for key, value in anchor.parameters.items())
         yield f"anchor {anchor.id}: {settings}"

@@ -198,6 +198,9 @@ def attend(query: Tensor, key: Tensor, value: Tensor, lengths: list[int], bias: 
     Neighbours of one length are computed together. ``query`` holds all tokens, or one for every sequence.
     ``bias(length)``: (1, heads, length, length).
     """
+    if query.dtype == torch.bfloat16 and query.device.type == "cpu":
+        # Measured at head width 16: the float32 kernel of a CPU takes three quarters of the bf16 one's time.
+        return attend(query.float(), key.float(), value.float(), lengths, bias and (lambda n: bias(n).float()))
     runs = [(length, len(list(group))) for length, group in groupby(lengths)]
     asked = [length if len(query) == len(key) else 1 for length, _ in runs]
     sizes = [length * count for length, count in runs]
