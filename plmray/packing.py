@@ -14,8 +14,11 @@ from plmray.spec.sweep import SweepSpec, TrainSpec
 from plmray.throughput import encoder_size
 
 RANK_BUCKETS = (4, 8, 16, 64)
-HEAD_SLOTS = 32  # more fall out of a CPU core's cache
-ADAPTER_SLOTS = 16
+# Heads: on a CPU more fall out of a core's cache. Adapters: enough tokens a tick to keep the device busy, and no more,
+# because a candidate that waits its turn can still be stopped before it has cost anything.
+HEAD_SLOTS = {"cpu": 32, "cuda": 256}
+TOKENS_A_TICK = {"cpu": 4096, "cuda": 65536}
+ADAPTER_SLOTS_AT_MOST = {"cpu": 16, "cuda": 128}
 ALONE = "one trial at a time"
 BYTES_PER_NUMBER = 4
 DRAWS = 256  # of the space, to name its packs
@@ -103,11 +106,24 @@ def _kinds(spec: SweepSpec) -> list[TrainSpec]:
     return [with_parameters(spec.train, changed) for changed in parameters or [{}]]
 
 
-def jobs_at_once(spec: SweepSpec, hosts: int, limit: int | None) -> int:
+def adapter_slots(batch_size: int, mean_length: float, device: str) -> int:
+    """Slots of a pack of adapters whose batches fill a ``device`` ('cpu' or 'cuda'). ``mean_length``: tokens."""
+    filling = math.ceil(TOKENS_A_TICK[device] / (batch_size * mean_length))
+    return min(max(filling, 1), ADAPTER_SLOTS_AT_MOST[device])
+
+
+def jobs_at_once(spec: SweepSpec, hosts: int, mean_length: float, device: str, limit: int | None = None) -> int:
     """How many candidates, with all their seeds of a phase, fill the slots of ``hosts`` devices."""
     seeds = min(len(spec.search.seeds), len(spec.replicate.seeds) if spec.replicate else len(spec.search.seeds))
-    fitting = max(1, hosts * HEAD_SLOTS // seeds)
-    limits = [fitting] if limit is None else [fitting, limit]
+    packed = [settings for settings in _kinds(spec) if pack_key(settings) is not None]
+    slots = max(
+        HEAD_SLOTS[device]
+        if settings.adapter.kind == "none"
+        else adapter_slots(settings.batch_size, mean_length, device)
+        for settings in packed or [spec.train]
+    )
+    limits = [max(1, math.ceil(hosts * slots / seeds), hosts)]
+    limits += [] if limit is None else [limit]
     if spec.resources.max_concurrent != "auto":
         limits.append(spec.resources.max_concurrent)
     return min(limits)

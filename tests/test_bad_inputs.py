@@ -47,6 +47,35 @@ SPEC_FAULTS: dict[str, tuple[Change, str, str]] = {
     "search seed used again": (put("replicate", "seeds", value=[1, 101]), "replicate.seeds", "Use fresh seeds"),
     "more winners than candidates": (put("replicate", "top", value=9), "replicate.top", "at most search.candidates"),
     "adaptive allocation": (put("replicate", "allocation", value="adaptive"), "replicate.allocation", "'fixed'"),
+    "packing what shares nothing": (
+        lambda tree: (
+            put("resources", value={"engine": "packed"})(tree),
+            put("train", "adapter", value={"kind": "full"})(tree),
+        )[0],
+        "resources.engine",
+        "nothing to share",
+    ),
+    "packing several workers": (put("resources", value={"engine": "packed", "workers": 2}), "resources", "one process"),
+    "standardizing what changes": (
+        put("train", "head", value={"standardize": True}),
+        "train.head.standardize",
+        "adapter lora changes them",
+    ),
+    "more layers to adapt than there are": (
+        put("train", "adapter", value={"layers": 3}),
+        "train.adapter.layers",
+        "tiny has 1",
+    ),
+    "embeddings that are not there": (
+        put("train", "backbone", value={"name": "given", "embeddings": ["nowhere.parquet"]}),
+        "train.backbone",
+        "no such embeddings file",
+    ),
+    "embeddings of random weights": (
+        put("train", "backbone", "embeddings", value=["nowhere.parquet"]),
+        "train.backbone",
+        "embeddings stand for the backbone",
+    ),
     "unknown parameter": (
         put("space", value={"optimizer.lrr": {"kind": "float", "low": 0.1, "high": 0.2}}),
         "space.optimizer.lrr",

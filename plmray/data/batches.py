@@ -55,6 +55,11 @@ class EncodedData:
         return self.splits["train"].embeddings is not None
 
     @property
+    def mean_length(self) -> float:
+        """Tokens of a training protein, marks included."""
+        return float(self.splits["train"].lengths.mean())
+
+    @property
     def width(self) -> int:
         """Width of the embeddings that take the place of tokens."""
         return int(_embeddings(self.splits["train"]).shape[1])

@@ -21,6 +21,7 @@ from plmray.orchestrate.interrupt import Interrupted
 from plmray.orchestrate.jobs import Job, Place, Report
 from plmray.orchestrate.phases import Events, InTurn, ReplicatePhase, SearchPhase
 from plmray.orchestrate.prepare import data_facts, make_identifier
+from plmray.orchestrate.process import device_of
 from plmray.orchestrate.progress import Costs, Progress, TimedSource
 from plmray.orchestrate.ray_job import (
     inside_ray_job,
@@ -238,7 +239,9 @@ class Driver:
 
     def _local_place(self, bench: Bench) -> Place:
         if self.engine == "packed":
-            return PackedHere(Host(bench), jobs_at_once(self.spec, 1, None), self.costs)
+            return PackedHere(
+                Host(bench), jobs_at_once(self.spec, 1, bench.data.mean_length, device_of(bench).type), self.costs
+            )
         return Here(Worker(bench))
 
     def _start_tracking(self, plan: Plan) -> Tracker:

@@ -14,7 +14,7 @@ from plmray.orchestrate.runs import JobBook, OverTime, Run, limit_s, start_alone
 from plmray.packed.adapter_pack import AdapterPack
 from plmray.packed.head_pack import HeadPack
 from plmray.packed.pack import Pack
-from plmray.packing import ADAPTER_SLOTS, HEAD_SLOTS, pack_key
+from plmray.packing import HEAD_SLOTS, adapter_slots, pack_key
 from plmray.results import TrialResult
 from plmray.seeds import Streams
 from plmray.spec.checks import with_parameters
@@ -68,11 +68,18 @@ class News:
 class Host:
     """Takes jobs, and trains all of them a little with every ``advance``. A device has one host.
 
-    ``suspects``: jobs that were here whenever the process died; they train when nobody else does.
+    ``suspects``: jobs that trained here whenever the process died; they train when nobody else does.
+    ``note`` is told which jobs train, before they do.
     """
 
-    def __init__(self, bench: Bench, suspects: frozenset[str] = frozenset()) -> None:
-        self.bench, self.suspects = bench, suspects
+    def __init__(
+        self,
+        bench: Bench,
+        suspects: frozenset[str] = frozenset(),
+        note: Callable[[list[str]], None] | None = None,
+    ) -> None:
+        self.bench, self.suspects, self.note = bench, suspects, note
+        self._noted: list[str] = []
         self.seats: dict[str, Seat] = {}
         self.packs: dict[str, Pack] = {}
         self._done = {"slot_ticks": 0.0, "room_ticks": 0.0, "most_live": 0.0}
@@ -100,6 +107,7 @@ class Host:
         """Train everything a little; news of the jobs that have some."""
         for key in list(self.seats):
             yield from self._guarded([key], lambda key=key: self._seat(key))  # type: ignore[misc]
+        self._tell()
         for name, pack in list(self.packs.items()):
             users = [key for key, seat in self.seats.items() if any(run.pack == name for run in seat.runs.values())]
             before = pack.ticks, pack.slot_ticks
@@ -113,6 +121,12 @@ class Host:
         for key in list(self.seats):
             yield from self._guarded([key], lambda key=key: self._settle(key))  # type: ignore[misc]
             yield from self._news(key)
+
+    def _tell(self) -> None:
+        training = sorted(key for key, seat in self.seats.items() if seat.runs)
+        if self.note is not None and training != self._noted:
+            self.note(training)
+            self._noted = training
 
     def facts(self) -> dict[str, float]:
         """Work done so far: optimizer steps of all slots, what full packs would have done, and the most slots live."""
@@ -183,10 +197,12 @@ class Host:
         metric, precision = bench.spec.objective.metric, bench.precision
         if settings.adapter.kind == "none":
             data = embedded_data(bench, settings)
-            return HeadPack(data, settings, metric, capacity=HEAD_SLOTS, precision=precision, device=device)
+            capacity = HEAD_SLOTS[device.type]
+            return HeadPack(data, settings, metric, capacity=capacity, precision=precision, device=device)
         encoder = frozen_encoder(settings.backbone, bench.base, device)
         own = family(settings.backbone, bench.base)
-        options: dict[str, Any] = {"capacity": ADAPTER_SLOTS, "precision": precision, "device": device}
+        capacity = adapter_slots(settings.batch_size, bench.data.mean_length, device.type)
+        options: dict[str, Any] = {"capacity": capacity, "precision": precision, "device": device}
         return AdapterPack(bench.data, settings, encoder, own, metric, **options)
 
     def _settle(self, key: str) -> None:

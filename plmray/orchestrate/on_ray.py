@@ -31,6 +31,9 @@ from plmray.spec.sweep import SweepSpec
 
 OBJECT_STORE_BYTES = 512 * 2**20
 FACTS_TIMEOUT_S = 5.0
+CANDIDATE_PROCESS_BYTES = 180e6  # measured: 140-170 MB
+CANDIDATES_PER_CPU = 8  # a process takes two CPU-seconds to start
+MEMORY_SHARE = 0.25
 THREADS_A_HOST = 256  # calls that wait on a host at a time
 GCS_PORT_VARIABLE = "RAY_GCS_SERVER_PORT"
 
@@ -213,6 +216,10 @@ def _total(nodes: list[dict[str, float]]) -> dict[str, float]:
     return {kind: sum(node.get(kind, 0.0) for node in nodes) for kind in ("CPU", "GPU")}
 
 
+def _least(*limits: int | None) -> int | None:
+    return min((limit for limit in limits if limit is not None), default=None)
+
+
 class RayPlace:
     """A place with as many slots as jobs fit on the cluster."""
 
@@ -224,7 +231,14 @@ class RayPlace:
         self._bench_ref = ray.put(bench)
         self._hosts = PackHosts(cluster, bench) if bench.engine == "packed" else None
         if self._hosts is not None:
-            self.concurrency = jobs_at_once(bench.spec, self.concurrency, cluster.max_concurrent)
+            device = "cuda" if bench.use_gpu else "cpu"
+            most = _least(cluster.max_concurrent, self._fitting_processes())
+            self.concurrency = jobs_at_once(bench.spec, self.devices, bench.data.mean_length, device, most)
+
+    def _fitting_processes(self) -> int:
+        """Candidates in flight at most: each has a process of its own on this node, which only waits."""
+        memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_AVPHYS_PAGES")
+        return max(2, min(int(memory * MEMORY_SHARE / CANDIDATE_PROCESS_BYTES), CANDIDATES_PER_CPU * usable_cpus()))
 
     def run(self, source: JobSource) -> None:
         """Run all jobs of a source. Raises Interrupted when the user stopped it."""

@@ -39,7 +39,7 @@ class Lease:
 
 
 class DeathLedger:
-    """Which jobs were on a host whenever its process died, in a file that outlives the process."""
+    """Which jobs were training whenever a host's process died, in a file that outlives the process."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -90,7 +90,7 @@ class PackActor:
         started = time.perf_counter()
         from plmray.orchestrate.host import Host
 
-        self.host = Host(bench, self.ledger.suspects())
+        self.host = Host(bench, self.ledger.suspects(), self.ledger.note)
         self.start_s = time.perf_counter() - started
         threading.Thread(target=self._train, args=(self.host,), name="plmray-host", daemon=True).start()
 
@@ -146,9 +146,6 @@ class PackActor:
                 self.changed.wait(LONG_POLL_S)
                 self._end_lapsed()
             orders, self.orders = self.orders, []
-            keys = sorted(self.leases)
-        if orders:
-            self.ledger.note(keys)
         for order in orders:
             order(host)
 

@@ -6,9 +6,8 @@ hold it to 1e-12 of theirs. ``linear(name, module, x)`` is how adapters get at s
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
-from itertools import groupby
 from typing import Any, Protocol
 
 import torch
@@ -16,8 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from plmray.model.adapters import encoder_layers
-
-Bias = Callable[[int], Tensor]
+from plmray.packed.attention import attend
 
 
 class Linear(Protocol):
@@ -190,28 +188,6 @@ def _layer_norm(module: Any, x: Tensor) -> Tensor:
 
 def _heads(x: Tensor, heads: int) -> Tensor:
     return x.view(len(x), heads, -1)
-
-
-def attend(query: Tensor, key: Tensor, value: Tensor, lengths: list[int], bias: Bias | None = None) -> Tensor:
-    """(tokens, heads, head width) to (tokens, width): attention within every sequence, with no scale of its own.
-
-    Neighbours of one length are computed together. ``query`` holds all tokens, or one for every sequence.
-    ``bias(length)``: (1, heads, length, length).
-    """
-    if query.dtype == torch.bfloat16 and query.device.type == "cpu":
-        # Measured at head width 16: the float32 kernel of a CPU takes three quarters of the bf16 one's time.
-        return attend(query.float(), key.float(), value.float(), lengths, bias and (lambda n: bias(n).float()))
-    runs = [(length, len(list(group))) for length, group in groupby(lengths)]
-    asked = [length if len(query) == len(key) else 1 for length, _ in runs]
-    sizes = [length * count for length, count in runs]
-    queries = torch.split(query, [tokens * count for tokens, (_, count) in zip(asked, runs, strict=True)])
-    parts = []
-    for (length, count), *own in zip(runs, queries, torch.split(key, sizes), torch.split(value, sizes), strict=True):
-        q, k, v = (part.view(count, -1, *part.shape[1:]).transpose(1, 2) for part in own)
-        mask = bias(length) if bias else None
-        mixed = functional.scaled_dot_product_attention(q, k, v, attn_mask=mask, scale=1.0)
-        parts.append(mixed.transpose(1, 2).flatten(2).flatten(0, 1))
-    return torch.cat(parts) if len(parts) > 1 else parts[0]
 
 
 def _t5(encoder: Any, batch: Sequences, linear: Linear, start: Tensor | None, first: int) -> Tensor:

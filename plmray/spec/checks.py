@@ -12,7 +12,7 @@ from pydantic import BaseModel, ValidationError
 from plmray.errors import nearest_name
 from plmray.metrics import METRICS
 from plmray.spec.explain import explain, field_model
-from plmray.spec.names import backbone_fault, family
+from plmray.spec.names import backbone_fault, family, known_backbone
 from plmray.spec.space import ChoiceDomain, FloatDomain, IntDomain, OrdinalDomain, Space, as_list, condition_cycle
 from plmray.spec.strict_yaml import Place
 from plmray.spec.sweep import SweepSpec, TrainSpec
@@ -211,6 +211,7 @@ def _backbone_faults(spec: SweepSpec, folder: Path) -> Found:
         yield ("train", "backbone"), message
         return
     yield from _embeddings_faults(spec)
+    yield from _layers_faults(spec)
     own = family(spec.train.backbone, folder)
     pooling = spec.space.get("pooling")
     reads_cls = spec.train.pooling == "cls" if pooling is None else pooling.contains("cls")
@@ -237,6 +238,22 @@ def _embeddings_faults(spec: SweepSpec) -> Found:
             ("train", "head", "standardize"),
             f"needs fixed embeddings, and adapter {others[0]} changes them; use adapter: {{kind: none}} alone",
         )
+
+
+def _layers_faults(spec: SweepSpec) -> Found:
+    """adapter.layers beyond what the backbone has, as far as its layers are known here."""
+    backbone = spec.train.backbone
+    known = known_backbone(backbone.name)
+    there = backbone.shape.layers if backbone.shape else known.layers if known else None
+    domain = spec.space.get("adapter.layers")
+    wanted = _most(domain) if domain is not None else spec.train.adapter.layers
+    if there is not None and wanted is not None and wanted > there:
+        place: Place = ("space", "adapter.layers") if domain is not None else ("train", "adapter", "layers")
+        yield place, f"found {wanted} layers to adapt, {backbone.name} has {there}"
+
+
+def _most(domain: AnyDomain) -> int:
+    return int(domain.high if isinstance(domain, (FloatDomain, IntDomain)) else max(domain.values))
 
 
 def _values(spec: SweepSpec, key: str, fixed: Any) -> list[Any]:

@@ -154,6 +154,36 @@ def test_deepspeed_sweep_on_two_workers_equals_torch(cluster: dict[str, str], tm
         assert result.validation_loss == pytest.approx(alone.validation_loss, abs=2e-6)
 
 
+def test_a_host_that_dies_comes_back_and_the_culprit_fails_alone(tmp_path: Path) -> None:
+    """One learning rate kills the process that all trials share: the others complete, it fails by itself."""
+    script = tmp_path / "sweep_with_a_poisonous_trial.py"
+    script.write_text(
+        "import os, sys\n"
+        "from pathlib import Path\n"
+        "from plmray.orchestrate import pack_actor\n"
+        "from plmray.orchestrate.driver import RunOptions, run_sweep\n"
+        "from plmray.spec.load import load_sweep\n"
+        "class Poisoned(pack_actor.PackActor):\n"
+        "    def _take_orders(self, host):\n"
+        "        super()._take_orders(host)\n"
+        "        training = [seat.job.candidate for seat in host.seats.values() if seat.runs]\n"
+        "        if 0.002 in [candidate.parameters['optimizer.lr'] for candidate in training]:\n"
+        "            os._exit(1)\n"
+        "pack_actor.PackActor = Poisoned\n"
+        "o = run_sweep(load_sweep(Path(sys.argv[1])), RunOptions(storage_path=Path(sys.argv[2])), print)\n"
+        "sys.exit(o.exit_code)\n"
+    )
+    space = {"optimizer.lr": {"kind": "choice", "values": [0.001, 0.002, 0.003, 0.004]}}
+    search = {"sampler": "grid", "seeds": [0]}
+    file = write_sweep(tmp_path, space=space, search=search, replicate=None, resources={"cpus_per_worker": 2})
+    done = subprocess.run([sys.executable, str(script), str(file), "runs"], capture_output=True, text=True)
+    assert done.returncode == 1, done.stdout + done.stderr
+    found = {r.parameters["optimizer.lr"]: r for r in read_results(Path("runs/tiny"))}
+    states = {rate: result.state for rate, result in found.items()}
+    assert states == {0.001: "COMPLETE", 0.002: "FAILED", 0.003: "COMPLETE", 0.004: "COMPLETE"}
+    assert "its process died" in (found[0.002].error or "")
+
+
 @pytest.mark.slow
 def test_a_multi_worker_candidate_is_judged_by_its_probe(tmp_path: Path) -> None:
     """ASHA on worker groups: the first seed faces it alone and is left out of the mean (nested trainer 2)."""

@@ -13,6 +13,7 @@ from plmray.data.batches import EncodedData, EncodedSplit
 from plmray.model.assemble import build_model
 from plmray.model.backbones import random_esm2
 from plmray.packed.adapter_pack import AdapterPack
+from plmray.packed.attention import attend_by_length, attend_padded
 from plmray.seeds import Streams
 from plmray.spec.names import Family
 from plmray.spec.sweep import ShapeSpec, TrainSpec
@@ -161,3 +162,24 @@ def test_out_of_memory_halves_the_tokens_and_repeats_the_tick(monkeypatch: pytes
     (training,) = finish(tight, [tight.start(settings, Streams(1))])
     np.testing.assert_allclose(curve(training), curve(expected), atol=1e-12, rtol=1e-12)
     assert tight.provenance()["out_of_memory_halvings"] == 2
+
+
+@pytest.mark.parametrize("asking", ["all tokens", "first tokens"])
+@pytest.mark.parametrize("biased", [True, False])
+def test_attention_padded_and_by_length_agree(biased: bool, asking: str) -> None:
+    """What a GPU computes where its variable-length kernel does not serve, against sequence by sequence."""
+    torch.manual_seed(0)
+    lengths = [5, 5, 9, 3]
+    firsts = torch.tensor([0, 5, 10, 19])
+    found = []
+    inputs = torch.randn(3, sum(lengths), 2, 4, dtype=torch.float64)
+    table = torch.randn(1, 2, 9, 9, dtype=torch.float64)
+    for form in (attend_by_length, attend_padded):
+        query, key, value = (part.clone().requires_grad_() for part in inputs)
+        asked = query if asking == "all tokens" else query[firsts]
+        bias = (lambda n: table[:, :, : (n if asking == "all tokens" else 1), :n]) if biased else None
+        out = form(asked, key, value, lengths, bias)
+        out.square().sum().backward()
+        found.append([out.detach(), query.grad, key.grad, value.grad])
+    for one, other in zip(*found, strict=True):
+        torch.testing.assert_close(one, other, atol=1e-12, rtol=1e-12)
