@@ -141,6 +141,7 @@ def padded(items: list[dict[str, Any]]) -> dict[str, Tensor]:
 
 def trainer(trial: LoraTrial, data: EncodedData, encoder: nn.Module, per_step: int, precision: str, **more: Any) -> Any:
     """An HF Trainer of ``batch_size // per_step`` accumulation steps."""
+    per_step = min(per_step, trial.batch_size)
     from torch.utils.data import SequentialSampler
     from transformers import Trainer, TrainingArguments
 
