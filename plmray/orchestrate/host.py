@@ -14,6 +14,7 @@ from plmray.orchestrate.runs import JobBook, OverTime, Run, limit_s, start_alone
 from plmray.packed.adapter_pack import AdapterPack
 from plmray.packed.head_pack import HeadPack
 from plmray.packed.pack import Pack
+from plmray.packed.prefix import PrefixCache
 from plmray.packing import HEAD_SLOTS, adapter_slots, pack_key
 from plmray.results import TrialResult
 from plmray.seeds import Streams
@@ -82,6 +83,7 @@ class Host:
         self._noted: list[str] = []
         self.seats: dict[str, Seat] = {}
         self.packs: dict[str, Pack] = {}
+        self._prefixes: dict[str, PrefixCache] = {}
         self._done = {"slot_ticks": 0.0, "room_ticks": 0.0, "most_live": 0.0}
         prepare_process(bench.spec)
 
@@ -203,7 +205,11 @@ class Host:
         own = family(settings.backbone, bench.base)
         capacity = adapter_slots(settings.batch_size, bench.data.mean_length, device.type)
         options: dict[str, Any] = {"capacity": capacity, "precision": precision, "device": device}
-        return AdapterPack(bench.data, settings, encoder, own, metric, **options)
+        states = f"{settings.backbone.model_dump_json()} {settings.adapter.layers}"
+        pack = AdapterPack(bench.data, settings, encoder, own, metric, prefix=self._prefixes.get(states), **options)
+        if pack.prefix is not None:
+            self._prefixes[states] = pack.prefix  # ranks and heads differ, the states below do not
+        return pack
 
     def _settle(self, key: str) -> None:
         """Conclude the runs of a job that have ended: their slots are free at once."""

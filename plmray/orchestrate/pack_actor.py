@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import ray
 
 from plmray.files import write_atomic
-from plmray.orchestrate.jobs import Job, Report
+from plmray.orchestrate.jobs import Job, Report, short_trace
 
 if TYPE_CHECKING:
     from plmray.orchestrate.bench import Bench
@@ -65,6 +65,7 @@ class PackActor:
         self.orders: list[Callable[[Host], None]] = []
         self.changed = threading.Condition()
         self.start_s: float | None = None
+        self.broken: str | None = None
 
     def next(
         self, job_record: dict[str, Any], key: str, token: str, after: int, bench_ref: list[Any]
@@ -77,13 +78,16 @@ class PackActor:
             if lease.token != token:
                 return {"error": "another process of the same trial has taken over"}
             deadline = time.monotonic() + LONG_POLL_S
-            while len(lease.reports) <= after and lease.error is None and time.monotonic() < deadline:
+            while len(lease.reports) <= after and not self._ended(lease) and time.monotonic() < deadline:
                 self.changed.wait(deadline - time.monotonic())
             lease.seen = time.monotonic()
             if len(lease.reports) > after:
                 start_s, self.start_s = self.start_s, None
                 return {"report": lease.reports[after], "start_s": start_s}
-            return {"error": lease.error} if lease.error else {}
+            return {"error": self._ended(lease)} if self._ended(lease) else {}
+
+    def _ended(self, lease: Lease) -> str | None:
+        return lease.error or self.broken
 
     def _open(self, bench: Bench) -> None:
         """Load what trains; the thread that owns it runs from now on."""
@@ -124,6 +128,16 @@ class PackActor:
         self.changed.notify_all()
 
     def _train(self, host: Host) -> None:
+        """Until the process ends. What breaks the host itself is told to every trial that asks."""
+        try:
+            self._train_for_ever(host)
+        except BaseException as error:
+            with self.changed:
+                self.broken = short_trace(error)
+                self.changed.notify_all()
+            raise
+
+    def _train_for_ever(self, host: Host) -> None:
         while True:
             self._take_orders(host)
             for news in host.advance():

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import numpy as np
 import torch
@@ -60,7 +61,9 @@ class AdapterPack(Pack):
         capacity: int,
         precision: str,
         device: torch.device,
+        prefix: PrefixCache | None = None,
     ) -> None:
+        """``prefix``: cached states of this very encoder, data and number of layers, shared with other packs."""
         self.settings, self.family, self.frozen = settings, family, encoder
         self.dtype = torch.float64 if precision == "fp64" else torch.float32
         self.compute_dtype = torch.bfloat16 if precision == "bf16" else self.dtype
@@ -76,7 +79,7 @@ class AdapterPack(Pack):
         self.tokens_at_once = TOKENS_AT_ONCE[device.type]
         self.out_of_memory_halvings = 0
         states = (self.encoder, data, self.first_layer, self.width, self.dtype, self.tokens_at_once)
-        self.prefix = PrefixCache(*states) if self.first_layer > 0 else None
+        self.prefix = (prefix or PrefixCache(*states)) if self.first_layer > 0 else None
 
     def start(self, settings: TrainSpec, streams: Streams) -> Member:
         """Let a trial in as peft starts it alone."""
@@ -223,18 +226,23 @@ class _TokenMasks:
         return torch.cat([keep_mask(uniform[i.place, : i.length], probability, self.pack.dtype) for i in own])
 
 
+_CAST: WeakKeyDictionary[nn.Module, nn.Module] = WeakKeyDictionary()
+
+
 def computing_copy(
     encoder: nn.Module, dtype: torch.dtype, compute_dtype: torch.dtype, device: torch.device
 ) -> nn.Module:
-    """The encoder in the pack's precision: itself where nothing changes; for bf16 its linear layers are cast once."""
+    """The encoder in the pack's precision: itself where nothing changes; for bf16 its linear layers are cast, once
+    for all packs."""
     own = encoder.to(device=device, dtype=dtype).eval()
     if compute_dtype == dtype:
         return own
-    own = copy.deepcopy(own)
-    for module in own.modules():
-        if isinstance(module, nn.Linear):
-            module.to(compute_dtype)
-    return own
+    if own not in _CAST:
+        _CAST[own] = copy.deepcopy(own)
+        for module in _CAST[own].modules():
+            if isinstance(module, nn.Linear):
+                module.to(compute_dtype)
+    return _CAST[own]
 
 
 def residue_means(hidden: Tensor, lengths: list[int], data: EncodedData) -> Tensor:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -11,14 +11,13 @@ from plmray.model.dropout import block_steps, uniform_block
 from plmray.packed.pack import Member, Ticks
 
 
-@dataclass
+@dataclass(frozen=True)
 class PooledMasks:
     """Dropout masks of layers that see pooled embeddings, each trial's from its own stream."""
 
     widths: list[int]
     device: torch.device
     dtype: torch.dtype
-    _blocks: dict[tuple[int, int], tuple[int, Tensor]] = field(default_factory=dict)
 
     def draw(self, members: list[Member], ticks: Ticks) -> list[Tensor | None]:
         """For every layer (ticks, slots, batch, width), or None where no member drops anything."""
@@ -45,10 +44,9 @@ class PooledMasks:
         return torch.cat(parts)[start : start + count]
 
     def _block(self, layer: int, width: int, member: Member, block: int) -> Tensor:
-        key = (id(member), layer)
-        kept = self._blocks.get(key)
+        kept = member.drawn.get(layer)
         if kept is None or kept[0] != block:
             size = member.training.settings.batch_size
             kept = block, uniform_block(member.training.streams, layer, block, size, width)
-            self._blocks[key] = kept
+            member.drawn[layer] = kept
         return kept[1]

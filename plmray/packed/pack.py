@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Generator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -28,7 +28,8 @@ TICKS_AT_ONCE = 64
 
 @dataclass
 class Member:
-    """A trial in a slot. ``done`` counts the steps of its present stretch."""
+    """A trial in a slot. ``done`` counts the steps of its present stretch; ``drawn`` keeps its latest random blocks
+    by dropout layer."""
 
     training: Training
     stretches: Generator[Stretch, Trained, None]
@@ -38,6 +39,7 @@ class Member:
     done: int = 0
     seconds: float = 0.0
     error: str | None = None
+    drawn: dict[int, tuple[int, Tensor]] = field(default_factory=dict)
 
     @property
     def ended(self) -> bool:

@@ -192,6 +192,15 @@ def test_a_trial_that_asks_no_more_loses_its_slots(
     assert not actor.host.packs, "its slots are free"
 
 
+def test_a_host_that_breaks_says_so(actor: PackActor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(self: Host) -> Any:
+        raise RuntimeError("the host is broken")
+
+    monkeypatch.setattr(Host, "advance", broken)
+    monkeypatch.setattr("threading.excepthook", lambda arguments: None)
+    assert "the host is broken" in ask(actor, job_of(tiny_sweep(tmp_path)), "1", 0)["error"]
+
+
 def test_who_was_there_at_every_death_is_known(tmp_path: Path) -> None:
     path = tmp_path / "ledger.json"
     DeathLedger(path).note(["a", "b"])

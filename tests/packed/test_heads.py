@@ -59,6 +59,15 @@ def test_neighbours_do_not_matter_even_when_they_come_and_go() -> None:
     np.testing.assert_allclose(curve(among), curve(lone), rtol=1e-6)
 
 
+def test_a_newcomer_draws_its_own_dropout() -> None:
+    """Trials one after the other through one slot: nothing of the last one is left for the next."""
+    data, settings = embedded(), head_settings(head__dropout=0.5, epochs=2)
+    pack = head_pack(data, settings, capacity=1)
+    for seed in range(4):
+        (training,) = finish(pack, [pack.start(settings, Streams(seed))])
+        np.testing.assert_allclose(curve(training), curve(alone(data, settings, seed)), atol=1e-12, rtol=0)
+
+
 def test_a_diverging_trial_fails_alone() -> None:
     data = embedded()
     good, bad = head_settings(), head_settings(optimizer__lr=1.0, optimizer__clip=None, optimizer__eps=1e-30)
