@@ -119,7 +119,8 @@ class Host:
                 del self.packs[name]
         for key, seat in list(self.seats.items()):
             for run in [run for run in seat.runs.values() if run.pack is None and not run.ended]:
-                yield from self._guarded([key], run.step)
+                if key in self.seats:  # a sibling may just have failed the job
+                    yield from self._guarded([key], run.step)
         for key in list(self.seats):
             yield from self._guarded([key], lambda key=key: self._settle(key))  # type: ignore[misc]
             yield from self._news(key)
@@ -158,20 +159,21 @@ class Host:
         seat = self.seats[key]
         if self._must_wait_alone(key):
             return
-        while seat.waiting and (run := self._start(seat.waiting[0])) is not None:
+        while seat.waiting and (run := self._start(key, seat.waiting[0])) is not None:
             seat.runs[seat.waiting.pop(0).id] = run
 
     def _must_wait_alone(self, key: str) -> bool:
         live = [other for other, seat in self.seats.items() if seat.runs and other != key]
         return bool(live) if key in self.suspects else any(other in self.suspects for other in live)
 
-    def _start(self, trial: Trial) -> Run | None:
+    def _start(self, key: str, trial: Trial) -> Run | None:
         """A trial in a slot, or alone; None where it has to wait."""
         settings = with_parameters(self.bench.spec.train, trial.candidate.parameters)
         name = pack_key(settings)
         if name is None:
-            runs = [run for seat in self.seats.values() for run in seat.runs.values()]
-            if any(run.pack is None and not run.ended for run in runs):
+            # One such job at a time, its seeds side by side, so that a scheduler hears of all of them at each rung.
+            others = [run for other, seat in self.seats.items() if other != key for run in seat.runs.values()]
+            if any(run.pack is None and not run.ended for run in others):
                 return None
             release_memory()
             return start_alone(self.bench, trial)

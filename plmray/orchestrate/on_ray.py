@@ -71,6 +71,7 @@ class RayCluster:
         self.spec, self.costs = spec, costs
         self.max_concurrent = max_concurrent
         self._temporary: Path | None = None
+        self.ledgers: Path | None = None  # where hosts note who trained when they died
         self._connect(address or os.environ.get("RAY_ADDRESS") or ("auto" if inside_ray_job() else None))
         try:
             self.shape = _shape(spec, self.nodes, max_concurrent)
@@ -89,8 +90,9 @@ class RayCluster:
         import ray
 
         ray.shutdown()
-        if self._temporary is not None:
-            shutil.rmtree(self._temporary, ignore_errors=True)
+        for folder in (self._temporary, self.ledgers):
+            if folder is not None:
+                shutil.rmtree(folder, ignore_errors=True)
 
     def _connect(self, address: str | None) -> None:
         if address is not None and address.startswith("ray://"):
@@ -306,7 +308,8 @@ class PackHosts:
             max_restarts=-1,  # a dead host comes back, and
             max_task_retries=-1,  # the calls that waited for it are asked again
         )
-        ledgers = bench.folder / ".hosts" / uuid.uuid4().hex[:8]
+        cluster.ledgers = bench.folder / ".hosts"
+        ledgers = cluster.ledgers / uuid.uuid4().hex[:8]
         self.actors = [actor.remote(str(ledgers / f"{n}.json")) for n in range(cluster.shape.slots)]
         self._at: dict[str, int] = {}
 

@@ -101,6 +101,22 @@ def test_a_report_speaks_of_its_rung_though_its_trials_are_ahead(tmp_path: Path)
         assert all(point["epoch"] <= epoch for curve in report.curves.values() for point in curve)
 
 
+def test_seeds_that_train_alone_come_to_each_rung_together(tmp_path: Path) -> None:
+    """Full fine-tuning beside packs: a scheduler hears of both seeds before either has gone further."""
+    train = {**tiny_sweep(tmp_path).spec.train.model_dump(), "adapter": {"kind": "full"}, "epochs": 4}
+    sweep = tiny_sweep(tmp_path, train=train)
+    host = Host(bench_of(sweep))
+    host.submit("a", job_of(sweep))
+    host.submit("b", job_of(sweep, **{"optimizer.lr": 0.002}))
+    heard = []
+    while host.seats:
+        for news in host.advance():
+            assert news.report is not None
+            heard.append((news.key, news.report.epoch))
+            assert all(len(run.training.curve) <= news.report.epoch for seat in host.seats.values() for run in seat.runs.values())  # fmt: skip # noqa: E501
+    assert heard == [("a", 1), ("a", 2), ("a", 3), ("a", 4), ("b", 1), ("b", 2), ("b", 3), ("b", 4)]
+
+
 def test_a_diverging_candidate_is_out_and_its_neighbours_are_not(tmp_path: Path) -> None:
     """Float32 overflows at a rate of 1 without a clip and with a huge epsilon-free step."""
     train = {**tiny_sweep(tmp_path).spec.train.model_dump(), "adapter": {"kind": "none"}, "head": {"kind": "linear"}}
