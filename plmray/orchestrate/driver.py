@@ -288,7 +288,7 @@ class Driver:
         mirror = tracker.mirror
         tracker.put(lambda: mirror.finish_candidates(candidate_summaries(results)))
         tracker.put(lambda: log_outcome(mirror, verdict, self.folder.path, costs, status))
-        complete = tracker.close()
+        complete = tracker.close(self.echo)
         if not complete:
             self.echo(f"MLflow has not everything yet; once it is reachable run: plmray sync {self.folder.path}")
         return Outcome(

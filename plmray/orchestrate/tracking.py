@@ -23,7 +23,8 @@ from plmray.trial import Candidate
 
 logger = logging.getLogger(__name__)
 
-FLUSH_AT_END_S = 60.0
+FLUSH_AT_END_S = 60.0  # without an answer
+QUIET_AT_END_S = 5.0
 RETRY_S = 5.0
 _CURVE_METRICS = {
     "train_loss": "train/loss",
@@ -258,7 +259,8 @@ class Tracker:
         self._warned = False
         self._num_refused = 0
         self._closing = threading.Event()
-        self._deadline = float("inf")
+        self._leave = threading.Event()
+        self._last_success = float("inf")
         self._thread = threading.Thread(target=self._work, name="plmray-mlflow", daemon=True)
         self._thread.start()
 
@@ -266,21 +268,33 @@ class Tracker:
         if self.mirror.is_installed():  # without MLflow the folder has it all, and sync can send it later
             self._queue.put(action)
 
-    def close(self) -> bool:
-        """Send what is left, for a minute at most. False where something is left for ``plmray sync``."""
-        self._deadline = time.monotonic() + FLUSH_AT_END_S
+    def close(self, echo: Callable[[str], None]) -> bool:
+        """Send what is left, as long as MLflow takes it; a minute without an answer or Ctrl-C ends the wait.
+
+        False where something is left for ``plmray sync``.
+        """
+        self._last_success = time.monotonic()
         self._closing.set()
         self._queue.put(None)
-        self._thread.join(FLUSH_AT_END_S + RETRY_S)
-        return not self._thread.is_alive() and self._queue.empty() and not self._num_refused
+        try:
+            self._thread.join(QUIET_AT_END_S)
+            if self._thread.is_alive():
+                echo(f"writing {self._queue.qsize()} records to MLflow; Ctrl-C leaves them to plmray sync")
+                self._thread.join()
+        except KeyboardInterrupt:
+            self._leave.set()
+        left = self._leave.is_set() or self._thread.is_alive() or not self._queue.empty()
+        return not left and not self._num_refused
 
     def _work(self) -> None:
-        while (action := self._queue.get()) is not None:
+        while (action := self._queue.get()) is not None and not self._leave.is_set():
             while not self._try(action):
-                if time.monotonic() > self._deadline:
+                if time.monotonic() > self._last_success + FLUSH_AT_END_S:
                     self._queue.put(action)  # left for sync, and seen by close()
                     return
                 self._closing.wait(RETRY_S) if not self._closing.is_set() else time.sleep(0.5)
+            if self._closing.is_set():
+                self._last_success = time.monotonic()
 
     def _try(self, action: Callable[[], None]) -> bool:
         try:

@@ -10,7 +10,6 @@ import os
 import resource
 import shutil
 import tempfile
-import threading
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -23,12 +22,9 @@ pin_threads(1)
 
 from plmray.orchestrate import pack_actor  # noqa: E402
 from plmray.orchestrate.driver import Driver, RunOptions, run_sweep  # noqa: E402
-from plmray.orchestrate.host import News  # noqa: E402
 from plmray.orchestrate.jobs import Job, JobSource, Report  # noqa: E402
-from plmray.orchestrate.pack_actor import PackActor  # noqa: E402
-from plmray.results import TrialResult  # noqa: E402
-from plmray.seeds import derived_rng  # noqa: E402
 from plmray.spec.load import LoadedSweep, load_sweep  # noqa: E402
+from tests.benchmarks.noops import NoOpActor, noop_reports  # noqa: E402
 from tests.examples import sweep_tree  # noqa: E402
 
 
@@ -44,24 +40,6 @@ def sweep(folder: Path, candidates: int, seeds: int) -> LoadedSweep:
     file = folder / "noop.yaml"
     file.write_text(yaml.safe_dump(tree))
     return load_sweep(file)
-
-
-def noop_reports(job: Job) -> Iterator[Report]:
-    """A curve a seed, better at lower rates, and no training."""
-    rate = float(job.candidate.parameters["optimizer.lr"])
-    for epoch in job.report_epochs:
-        scores = [rate + 0.1 * float(derived_rng(seed, "noop", epoch).random()) for seed in job.seeds]
-        results = [
-            TrialResult.complete(trial, score=score, validation_loss=score, epochs_run=float(epoch), engine="none")
-            for trial, score in zip(job.trials(), scores, strict=True)
-        ]
-        curves = {r.trial_id: [_point(epoch, r.score or 0.0)] for r in results}
-        yield Report(epoch, sum(scores) / len(scores), results, curves, finished=epoch == job.report_epochs[-1])
-
-
-def _point(epoch: int, score: float) -> dict[str, Any]:
-    numbers = dict.fromkeys(("train_loss", "validation_loss", "score", "learning_rate", "seconds"), score)
-    return {"step": epoch, "epoch": float(epoch), "tokens": 0, **numbers}
 
 
 @dataclass
@@ -89,35 +67,6 @@ class NoOps:
 
 def resident_mb() -> float:
     return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize() / 1e6
-
-
-class NoOpHost:
-    """A Host that trains nothing."""
-
-    def __init__(self) -> None:
-        self.seats: dict[str, Iterator[Report]] = {}
-
-    def submit(self, key: str, job: Job) -> None:
-        self.seats[key] = noop_reports(job)
-
-    def drop(self, key: str) -> None:
-        self.seats.pop(key, None)
-
-    def facts(self) -> dict[str, float]:
-        return {}
-
-    def advance(self) -> Iterator[News]:
-        for key, reports in list(self.seats.items()):
-            report = next(reports)
-            if report.finished:
-                self.drop(key)
-            yield News(key, report)
-
-
-class NoOpActor(PackActor):
-    def _open(self, bench: Any) -> None:
-        self.host = NoOpHost()  # type: ignore[assignment]
-        threading.Thread(target=self._train, args=(self.host,), daemon=True).start()
 
 
 def drive(loaded: LoadedSweep, folder: Path, place: NoOps | None, **options: Any) -> tuple[Any, float]:
