@@ -13,7 +13,7 @@ from plmray.seeds import derived_rng
 from plmray.spec.names import known_backbone
 from plmray.spec.space import ChoiceDomain, FloatDomain, IntDomain, OrdinalDomain, Space
 from plmray.spec.sweep import BackboneSpec, ShapeSpec, SweepSpec, TrainSpec
-from plmray.stats.variance import sd_interval_factors
+from plmray.stats.intervals import sd_interval_factors
 from plmray.trial import Candidate, Identifier
 
 BYTES_PER_WEIGHT = 4

@@ -22,6 +22,7 @@ FLOORS = {
     "trial": 2,
     "stats": 2,
     "results": 2,
+    "tables": 2,
     "plan": 2,
     "packing": 2,
     "throughput": 2,

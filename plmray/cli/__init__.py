@@ -7,7 +7,7 @@ from typing import Any
 import click
 
 from plmray import __version__
-from plmray.cli import checking, data, looking, machine, running
+from plmray.cli import checking, data, looking, machine, running, stats
 from plmray.errors import FaultsError, PlmrayError
 
 
@@ -39,6 +39,7 @@ for command in (
     looking.trials,
     looking.best,
     looking.report,
+    stats.stats,
     looking.sync,
     data.data,
     machine.doctor,

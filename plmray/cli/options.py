@@ -33,7 +33,7 @@ def print_rows(rows: Sequence[dict[str, Any]], form: str) -> None:
     """Rows as a table, JSON or CSV; columns are the union of their keys, in order of appearance."""
     columns = list(dict.fromkeys(key for row in rows for key in row))
     if form == "json":
-        click.echo(json.dumps([_finite(row) for row in rows], indent=1))
+        print_tree(list(rows))
     elif form == "csv":
         import csv
 
@@ -47,8 +47,11 @@ def print_rows(rows: Sequence[dict[str, Any]], form: str) -> None:
         click.echo("\n".join(table(columns, shown)) if rows else "nothing yet")
 
 
-def _finite(row: dict[str, Any]) -> dict[str, Any]:
-    return {key: None if isinstance(value, float) and value != value else value for key, value in row.items()}
+def print_tree(tree: Any) -> None:
+    """As JSON; what is no number is null."""
+    from plmray.report.write import without_nan
+
+    click.echo(json.dumps(without_nan(tree), indent=1))
 
 
 def _cell(value: Any) -> str:

@@ -11,15 +11,9 @@ import numpy as np
 
 from plmray.metrics import METRICS
 from plmray.results import ScoreGrid, TrialResult
-from plmray.stats.variance import (
-    AnchorShares,
-    Estimate,
-    SeedSpread,
-    anchor_shares,
-    mean_interval,
-    pooled_seed_sd,
-    seed_main_effect,
-)
+from plmray.stats.intervals import Estimate, mean_interval
+from plmray.stats.spread import SeedSpread, pooled_seed_sd
+from plmray.stats.variance import AnchorShares, anchor_shares, seed_main_effect
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from typing import Any
 
 from plmray.files import write_atomic
 from plmray.report.verdict import Verdict
-from plmray.stats.variance import Estimate
+from plmray.stats.intervals import Estimate
 
 ROWS_SHOWN = 10
 
@@ -39,7 +39,7 @@ def markdown(verdict: Verdict, name: str, costs: Mapping[str, float] | None = No
 def to_json(verdict: Verdict, name: str, costs: Mapping[str, float] | None = None) -> str:
     """The report as JSON; what cannot be estimated is null."""
     tree = {"name": name, "headline": headline(verdict), **asdict(verdict), "costs": dict(costs or {})}
-    return json.dumps(_without_nan(tree), indent=1)
+    return json.dumps(without_nan(tree), indent=1)
 
 
 def write_report(
@@ -219,11 +219,11 @@ def _short(value: Any) -> str:
     return f"{value:.3g}" if isinstance(value, float) else str(value)
 
 
-def _without_nan(value: Any) -> Any:
+def without_nan(value: Any) -> Any:
     if isinstance(value, float) and not math.isfinite(value):
         return None
     if isinstance(value, Mapping):
-        return {key: _without_nan(item) for key, item in value.items()}
+        return {key: without_nan(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
-        return [_without_nan(item) for item in value]
+        return [without_nan(item) for item in value]
     return value

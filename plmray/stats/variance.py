@@ -7,31 +7,13 @@ optimiser proposed are no sample of the space, and their spread says nothing abo
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import special
 
-Scores = Sequence[NDArray[np.float64]]
-
-
-@dataclass(frozen=True)
-class Estimate:
-    """A value with its interval; ``low`` and ``high`` are NaN where the data give none."""
-
-    value: float
-    low: float
-    high: float
-
-
-@dataclass(frozen=True)
-class SeedSpread:
-    """Pooled seed SD with its χ² interval, from ``degrees`` = Σ(n_c - 1) degrees of freedom."""
-
-    sd: Estimate
-    degrees: int
+from plmray.stats.intervals import Estimate, Scores
 
 
 @dataclass(frozen=True)
@@ -44,31 +26,6 @@ class AnchorShares:
     seed_share: Estimate
     num_candidates: int
     num_trials: int
-
-
-def pooled_seed_sd(scores: Scores, confidence: float = 0.95) -> SeedSpread:
-    """SD over seeds within candidates: s² = Σ(n_c - 1)s_c² / Σ(n_c - 1), with a χ² interval.
-
-    ``scores`` holds one array of finite scores per candidate. Assumes normal scores whose spread is the
-    same for every candidate; blind to noise the seeds do not move (data splits, hardware). Candidates
-    with one score add nothing. NaN throughout where no candidate has two. The interval takes seeds as
-    nested: where one seed moves all candidates alike it is too narrow (see ``seed_main_effect``).
-    Source: one-way ANOVA.
-    """
-    degrees = int(sum(len(s) - 1 for s in scores if len(s) > 1))
-    if degrees == 0:
-        return SeedSpread(Estimate(math.nan, math.nan, math.nan), 0)
-    variance = sum(float(((s - s.mean()) ** 2).sum()) for s in scores if len(s) > 1) / degrees
-    low, high = sd_interval_factors(degrees, confidence)
-    sd = math.sqrt(variance)
-    return SeedSpread(Estimate(sd, sd * low, sd * high), degrees)
-
-
-def sd_interval_factors(degrees: int, confidence: float = 0.95) -> tuple[float, float]:
-    """What an SD with ``degrees`` degrees of freedom is multiplied by to get its χ² interval."""
-    tail = (1 - confidence) / 2
-    upper, lower = special.chdtri(degrees, tail), special.chdtri(degrees, 1 - tail)
-    return math.sqrt(degrees / float(upper)), math.sqrt(degrees / float(lower))
 
 
 def seed_main_effect(grid: NDArray[np.float64]) -> float | None:
@@ -87,15 +44,6 @@ def seed_main_effect(grid: NDArray[np.float64]) -> float | None:
         return None
     ratio = rows * float((seeds**2).sum()) / (columns - 1) / error
     return float(special.fdtrc(columns - 1, degrees, ratio))
-
-
-def mean_interval(scores: NDArray[np.float64], confidence: float = 0.95) -> Estimate:
-    """Student-t interval of a mean over seeds; no interval from a single seed."""
-    mean = float(scores.mean()) if len(scores) else math.nan
-    if len(scores) < 2:
-        return Estimate(mean, math.nan, math.nan)
-    half = special.stdtrit(len(scores) - 1, 0.5 + confidence / 2) * scores.std(ddof=1) / math.sqrt(len(scores))
-    return Estimate(mean, mean - float(half), mean + float(half))
 
 
 def anchor_shares(scores: Scores, confidence: float = 0.95) -> AnchorShares | None:

@@ -6,7 +6,9 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from plmray.stats.variance import anchor_shares, mean_interval, pooled_seed_sd, sd_interval_factors, seed_main_effect
+from plmray.stats.intervals import mean_interval, sd_interval_factors
+from plmray.stats.spread import pooled_seed_sd
+from plmray.stats.variance import anchor_shares, seed_main_effect
 
 
 def planted(rng: np.random.Generator, candidates: int, seeds: int, sd_candidate: float, sd_seed: float) -> list:

@@ -1,0 +1,225 @@
+"""stats: is it the hyperparameter or the seed, for any table of runs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import click
+
+from plmray.cli.options import FilePath, format_option, print_rows, print_tree, table_option
+
+Command = Callable[..., None]
+
+table_argument = click.argument("table", metavar="TABLE", type=FilePath)
+score_option = click.option("--score", default="score", show_default=True, help="Column of scores.")
+by_option = click.option(
+    "--by", multiple=True, metavar="COLUMN", help="Judge every value of it apart; may be repeated."
+)
+confidence_option = click.option(
+    "--confidence", type=click.FloatRange(0.5, 0.999), default=0.95, show_default=True, help="Of intervals."
+)
+
+
+@click.group()
+def stats() -> None:
+    """Judge any table of runs: a CSV, TSV or Parquet file with a row a run, or a sweep folder."""
+
+
+@stats.command()
+@table_argument
+@score_option
+@click.option("--factor", "factors", multiple=True, metavar="COLUMN", help="A fixed factor; may be repeated.")
+@click.option("--candidate", metavar="COLUMN", help="Instead of factors: candidates drawn blindly from their space.")
+@click.option(
+    "--seed-column", metavar="COLUMN", help="Check that no seed ran twice (default: what is left is the seed)."
+)
+@by_option
+@confidence_option
+@table_option
+def shares(
+    table: Path,
+    score: str,
+    factors: tuple[str, ...],
+    candidate: str | None,
+    seed_column: str | None,
+    by: tuple[str, ...],
+    confidence: float,
+    form: str,
+) -> None:
+    """Shares of variance: what each factor, their interactions and the seed explain.
+
+    On a sweep folder, without options, of its random candidates (anchors) in the replicate phase.
+    """
+    from plmray.report.run_tables import random_shares_rows, shares_rows
+
+    if candidate is not None and factors:
+        raise click.UsageError("give --factor or --candidate, not both")
+    runs = _runs(table, score, anchors=not factors)
+    if factors:
+        rows = shares_rows(runs, score, factors, by, seed_column, confidence)
+    else:
+        rows = random_shares_rows(runs, score, _candidate(table, candidate, "--factor or --candidate"), by, confidence)
+    print_rows(rows if form == "json" else [_flat(row) for row in rows], form)
+
+
+def _delta_options(command: Command) -> Command:
+    for option in reversed(
+        (
+            table_argument,
+            score_option,
+            click.option("--factor", required=True, metavar="COLUMN", help="Column of the arms."),
+            click.option("--baseline", required=True, metavar="VALUE", help="The arm that others are compared with."),
+            by_option,
+            confidence_option,
+            table_option,
+        )
+    ):
+        command = option(command)
+    return command
+
+
+@stats.command()
+@_delta_options
+@click.option(
+    "--mode",
+    type=click.Choice(["welch", "paper"]),
+    default="welch",
+    show_default=True,
+    help="paper: as in the published Figure 1.",
+)
+@click.option("--pair-by", metavar="COLUMN", help="Pair arms by this column (the seed) where that pays.")
+def delta(
+    table: Path,
+    score: str,
+    factor: str,
+    baseline: str,
+    by: tuple[str, ...],
+    confidence: float,
+    form: str,
+    mode: Any,
+    pair_by: str | None,
+) -> None:
+    """Δ of every arm against a baseline, with interval and verdict; in percentage points for scores within ±1."""
+    from plmray.report.run_tables import delta_rows
+
+    if mode == "paper" and pair_by is not None:
+        raise click.UsageError("--mode paper is unpaired; drop --pair-by")
+    print_rows(delta_rows(_runs(table, score), score, factor, baseline, by, mode, confidence, pair_by), form)
+
+
+@stats.command("seeds-needed")
+@_delta_options
+@click.option("--power", type=click.FloatRange(0.01, 0.9999), default=0.8, show_default=True)
+@click.option("--alpha", type=click.FloatRange(1e-6, 0.5), default=0.05, show_default=True)
+@click.option("--effect", type=float, help="Smallest difference of interest, in the unit of delta.")
+def seeds_needed(
+    table: Path,
+    score: str,
+    factor: str,
+    baseline: str,
+    by: tuple[str, ...],
+    confidence: float,
+    form: str,
+    power: float,
+    alpha: float,
+    effect: float | None,
+) -> None:
+    """Seeds an arm that find the observed Δ (noisy), and the smallest difference of interest."""
+    from plmray.report.run_tables import seeds_needed_rows
+
+    rows = seeds_needed_rows(_runs(table, score), score, factor, baseline, by, confidence, power, alpha, effect)
+    print_rows(rows, form)
+
+
+@stats.command()
+@table_argument
+@score_option
+@click.option("--candidate", multiple=True, metavar="COLUMN", help="Column that names a candidate; may be repeated.")
+@by_option
+@click.option("--minimize", is_flag=True, help="Smaller scores are better.")
+@confidence_option
+@table_option
+def rank(
+    table: Path,
+    score: str,
+    candidate: tuple[str, ...],
+    by: tuple[str, ...],
+    minimize: bool,
+    confidence: float,
+    form: str,
+) -> None:
+    """Rank candidates by their mean over seeds, with the probability that each is the best."""
+    from plmray.report.run_tables import rank_rows
+
+    named = candidate or (_candidate(table, None, "--candidate"),)
+    print_rows(rank_rows(_runs(table, score), score, named, by, -1.0 if minimize else 1.0, confidence), form)
+
+
+@stats.command()
+@table_argument
+@score_option
+@click.option("--curves", required=True, type=FilePath, help="Training logs: one row an evaluation.")
+@click.option(
+    "--curve-key",
+    "keys",
+    multiple=True,
+    metavar="TEXT",
+    help="How a column names its logs: 'training=mode:frozen=frozen,finetuned=full|lora'.",
+)
+@click.option("--valid-loss", default="valid_loss", show_default=True, help="Column of the logs.")
+@click.option("--test-score", default="test_score", show_default=True, help="Column of the logs.")
+@format_option
+def audit(
+    table: Path, score: str, curves: Path, keys: tuple[str, ...], valid_loss: str, test_score: str, form: str
+) -> None:
+    """Find scores that were chosen on the test set."""
+    from plmray.report.audit_tables import CurveColumns, CurveKey, audit_tree
+    from plmray.tables import read_runs
+
+    columns = CurveColumns(valid_loss=valid_loss, test_score=test_score)
+    tree = audit_tree(_runs(table, score), read_runs(curves), score, [CurveKey.parse(key) for key in keys], columns)
+    if form == "json":
+        print_tree(tree)
+        return
+    summary = tree["summary"]
+    print_rows([{k: v for k, v in g.items() if k != "findings"} | g["findings"] for g in summary["groups"]], "table")
+    counts = ", ".join(f"{count} {name}" for name, count in summary["findings"].items())
+    click.echo(f"{summary['n_runs']} runs: {counts}; in {summary['both']} both rules meet in one evaluation")
+
+
+def _runs(table: Path, score: str, anchors: bool = False) -> Any:
+    """The runs that have a score; of a sweep folder those of the replicate phase, where it has any."""
+    from plmray.report.run_tables import scored
+    from plmray.tables import read_runs
+
+    runs, unscored = scored(read_runs(table), score)
+    if unscored:
+        click.echo(f"{unscored} runs without a score are left out", err=True)
+    return sweep_runs(runs, anchors) if table.is_dir() else runs
+
+
+def sweep_runs(runs: Any, anchors: bool) -> Any:
+    phases = runs.texts("phase")
+    phase = "replicate" if "replicate" in phases else "search"
+    origins = runs.texts("origin")
+    rows = [n for n, own in enumerate(phases) if own == phase and (not anchors or "random" in origins[n].split("+"))]
+    return runs.where(rows)
+
+
+def _candidate(table: Path, named: str | None, option: str) -> str:
+    if named is None and not table.is_dir():
+        raise click.UsageError(f"give {option}")
+    return named or "candidate_id"
+
+
+def _flat(row: dict[str, Any]) -> dict[str, Any]:
+    """A row for the eye: shares in columns of their own."""
+    low, high = row["seed_interval"]
+    rest = {k: v for k, v in row.items() if k not in ("shares", "seed_interval", "variances", "n_runs")}
+    return (
+        rest
+        | {f"share.{k}": v for k, v in row["shares"].items()}
+        | {"seed.low": low, "seed.high": high, "n": row["n_runs"]}
+    )

@@ -1,0 +1,94 @@
+"""Tables of runs from anywhere: CSV, TSV or Parquet files, and sweep folders."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from plmray.errors import DataError, Fault, nearest_name
+
+MISSING = ("", "nan", "NaN", "NA", "null", "None")
+
+
+@dataclass(frozen=True)
+class RunTable:
+    """Columns of one row a run."""
+
+    source: str
+    columns: dict[str, list[Any]]
+
+    def __len__(self) -> int:
+        return len(next(iter(self.columns.values()), []))
+
+    def column(self, name: str) -> list[Any]:
+        """Raises DataError naming the nearest column where there is none."""
+        if name not in self.columns:
+            raise _fault(self.source, name, f"no such column; {nearest_name(name, self.columns)}")
+        return self.columns[name]
+
+    def numbers(self, name: str) -> NDArray[np.float64]:
+        """A column as numbers, NaN where empty. Raises DataError naming the first row that is none."""
+        values = np.full(len(self), np.nan)
+        for row, value in enumerate(self.column(name)):
+            if value is None or (isinstance(value, str) and value.strip() in MISSING):
+                continue
+            try:
+                values[row] = float(value)
+            except (TypeError, ValueError):
+                raise _fault(self.source, name, f"row {row + 1} holds {value!r}; expected a number") from None
+        return values
+
+    def texts(self, name: str) -> list[str]:
+        """A column of labels. Raises DataError naming the first empty one."""
+        values = self.column(name)
+        empty = next((row for row, value in enumerate(values) if value is None or str(value).strip() == ""), None)
+        if empty is not None:
+            raise _fault(self.source, name, f"row {empty + 1} is empty; every run needs a value here, or drop the row")
+        return [str(value) for value in values]
+
+    def where(self, rows: Sequence[int]) -> RunTable:
+        return RunTable(self.source, {name: [values[row] for row in rows] for name, values in self.columns.items()})
+
+    def groups(self, names: Sequence[str]) -> Iterator[tuple[tuple[str, ...], RunTable]]:
+        """The rows of every combination of values of some columns, sorted; all rows where no column is named."""
+        keys = list(zip(*(self.texts(name) for name in names), strict=True)) if names else [()] * len(self)
+        rows: dict[tuple[str, ...], list[int]] = {}
+        for row, key in enumerate(keys):
+            rows.setdefault(key, []).append(row)
+        for key in sorted(rows):
+            yield key, self.where(rows[key])
+
+
+def read_runs(path: Path) -> RunTable:
+    """A table of runs; a sweep folder gives its ``results.parquet``. Raises DataError on what cannot be read."""
+    file = path / "results.parquet" if path.is_dir() else path
+    if not file.is_file():
+        expected = "a sweep folder with results.parquet" if path.is_dir() else "a CSV, TSV or Parquet file"
+        raise _fault(str(path), "", f"not found; expected {expected}")
+    table = _read(file)
+    if table.num_rows == 0:
+        raise _fault(str(file), "", "holds no run; expected a header and one row a run")
+    return RunTable(str(file), {name: table.column(name).to_pylist() for name in table.column_names})
+
+
+def _read(file: Path) -> Any:
+    import pyarrow as pa
+    from pyarrow import csv, parquet
+
+    try:
+        if file.suffix == ".parquet":
+            return parquet.read_table(file)
+        options = csv.ParseOptions(delimiter="\t" if file.suffix == ".tsv" else ",")
+        return csv.read_csv(file, parse_options=options)
+    except (pa.ArrowInvalid, OSError) as error:
+        first = (str(error).splitlines() or ["unreadable"])[0]
+        raise _fault(str(file), "", f"cannot be read ({first}); expected CSV, TSV or Parquet") from error
+
+
+def _fault(source: str, key: str, message: str) -> DataError:
+    return DataError([Fault(key, message, source)])

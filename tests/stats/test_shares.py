@@ -1,0 +1,80 @@
+"""Shares of fixed factors: statsmodels' ANOVA as the oracle of balanced cells, planted truth for unbalanced ones."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import pytest
+from statsmodels.formula.api import ols
+from statsmodels.stats.anova import anova_lm
+
+from plmray.stats.shares import factor_shares
+
+EFFECTS_A = np.array([1.0, -1.0, 0.0])
+EFFECTS_B = np.array([0.5, -0.5])
+
+
+def runs(rng: np.random.Generator, counts: np.ndarray, sd: float = 1.0) -> tuple[np.ndarray, dict[str, list[int]]]:
+    """Additive effects: no interaction. ``counts``: (3, 2) runs a cell."""
+    rows = [(i, j) for (i, j), count in np.ndenumerate(counts) for _ in range(count)]
+    scores = np.array([EFFECTS_A[i] + EFFECTS_B[j] + sd * rng.normal() for i, j in rows])
+    return scores, {"a": [i for i, _ in rows], "b": [j for _, j in rows]}
+
+
+def test_balanced_components_are_those_of_statsmodels_anova() -> None:
+    """V_A = (MS_A - MS_error)(I - 1) / (I J n), from an ANOVA table made by someone else."""
+    rng = np.random.default_rng(0)
+    scores, factors = runs(rng, np.full((3, 2), 4))
+    found = factor_shares(scores, factors, rng).variances
+    table = anova_lm(ols("score ~ C(a) * C(b)", pd.DataFrame({"score": scores, **factors})).fit())
+    error = table.loc["Residual", "mean_sq"]
+    for name, row, freedom in (("a", "C(a)", 2), ("b", "C(b)", 1), ("a:b", "C(a):C(b)", 2)):
+        assert found[name] == pytest.approx((table.loc[row, "mean_sq"] - error) * freedom / 24, rel=1e-9)
+    assert found["seed"] == pytest.approx(error, rel=1e-9)
+
+
+def test_unbalanced_components_are_unbiased() -> None:
+    rng = np.random.default_rng(1)
+    counts = np.array([[2, 5], [3, 2], [4, 3]])
+    found = [factor_shares(*runs(rng, counts), rng, resamples=2).variances for _ in range(3000)]
+    means = {name: np.mean([variances[name] for variances in found]) for name in found[0]}
+    truth = {"a": np.mean(EFFECTS_A**2), "b": np.mean(EFFECTS_B**2), "a:b": 0.0, "seed": 1.0}
+    assert means == pytest.approx(truth, abs=0.05 * sum(truth.values()))
+
+
+def test_seed_interval_covers_the_planted_share() -> None:
+    rng = np.random.default_rng(2)
+    truth = 1.0 / (1.0 + np.mean(EFFECTS_A**2) + np.mean(EFFECTS_B**2))
+    covered = 0
+    for _ in range(300):
+        found = factor_shares(*runs(rng, np.full((3, 2), 4)), rng, resamples=400).seed_interval
+        covered += found.low <= truth <= found.high
+    assert covered / 300 > 0.9
+
+
+def test_three_factors_sum_to_one_and_name_their_interactions() -> None:
+    rng = np.random.default_rng(3)
+    rows = [(i, j, k) for i in range(2) for j in range(3) for k in range(2) for _ in range(2)]
+    factors = {name: [row[n] for row in rows] for n, name in enumerate("abc")}
+    found = factor_shares(rng.normal(size=len(rows)), factors, rng).shares
+    assert set(found) == {"a", "b", "c", "a:b", "a:c", "b:c", "a:b:c", "seed"}
+    assert sum(found.values()) == pytest.approx(1.0)
+
+
+@pytest.mark.parametrize(
+    ("scores", "factors", "message"),
+    [
+        ([1.0, 2.0, 3.0], {"a": "xyx", "b": "ppq"}, "no run for y × q"),
+        ([1.0, 2.0, 3.0, 4.0], {"a": "xyxy", "b": "ppqq"}, "no combination has two runs"),
+        ([1.0, 2.0], {"a": "xx", "b": "pq"}, "factor a has one level"),
+    ],
+)
+def test_refuses_what_has_no_answer(scores: list[float], factors: dict[str, str], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        factor_shares(np.array(scores), factors, np.random.default_rng(0))
+
+
+def test_constant_scores_have_no_shares() -> None:
+    found = factor_shares(np.ones(8), {"a": "xxxxyyyy", "b": "ppqqppqq"}, np.random.default_rng(0))
+    assert np.isnan(list(found.shares.values())).all()
+    assert np.isnan(found.seed_interval.low)

@@ -1,0 +1,81 @@
+"""`plmray stats` on tables from elsewhere: what it answers, and what it refuses and how."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pytest
+from click.testing import CliRunner
+from pyarrow import parquet
+
+from plmray.cli import cli
+
+HEADER = "model,training,seed,score\n"
+RUNS = HEADER + "".join(
+    f"{model},{training},{seed},{0.5 + 0.1 * (training == 'lora') + 0.01 * seed + 0.03 * (model == 'B')}\n"
+    for model in "AB"
+    for training in ("frozen", "lora")
+    for seed in (1, 2, 3)
+)
+
+
+def call(text: str, *arguments: str, code: int = 0) -> Any:
+    Path("runs.csv").write_text(text)
+    result = CliRunner().invoke(cli, ["stats", *arguments], catch_exceptions=False)
+    assert result.exit_code == code, result.output
+    return result.stderr if code else json.loads(result.stdout)
+
+
+DELTA = ("delta", "runs.csv", "--factor", "training", "--baseline", "frozen", "--by", "model", "-f", "json")
+
+
+def test_parquet_and_csv_say_the_same() -> None:
+    from_csv = call(RUNS, *DELTA)
+    rows = [line.split(",") for line in RUNS.splitlines()[1:]]
+    columns = dict(zip(HEADER.strip().split(","), zip(*rows, strict=True), strict=True))
+    columns["score"] = [float(value) for value in columns["score"]]
+    parquet.write_table(pa.table({name: list(values) for name, values in columns.items()}), "runs.parquet")
+    assert call(RUNS, "delta", "runs.parquet", *DELTA[2:]) == from_csv
+    assert [row["delta"] for row in from_csv] == pytest.approx([10.0, 10.0])
+
+
+def test_scores_beyond_one_keep_their_unit() -> None:
+    large = RUNS.replace(",0.", ",7.")
+    assert call(large, *DELTA)[0]["delta"] == pytest.approx(0.1)
+
+
+def test_shared_seeds_pair() -> None:
+    rows = call(RUNS.replace("B,lora,3,0.66", "B,lora,3,0.6601"), *DELTA, "--pair-by", "seed")
+    assert [row["paired"] for row in rows] == [False, True]  # without any residual there is no correlation to see
+
+
+def test_runs_without_a_score_are_left_out_and_counted() -> None:
+    Path("runs.csv").write_text(RUNS + "A,lora,4,\nA,lora,5,NaN\n")
+    result = CliRunner().invoke(cli, ["stats", *DELTA], catch_exceptions=False)
+    assert "2 runs without a score are left out" in result.stderr
+    assert json.loads(result.stdout)[0]["delta"] == pytest.approx(10.0)
+
+
+@pytest.mark.parametrize(
+    ("text", "arguments", "message"),
+    [
+        (RUNS, ("delta", "runs.csv", "--factor", "trainin", "--baseline", "frozen"), "did you mean 'training'"),
+        (RUNS, ("delta", "runs.csv", "--factor", "training", "--baseline", "full"), "no run with training = 'full'"),
+        (RUNS, ("shares", "runs.csv", "--factor", "model", "--score", "model"), "row 1 holds 'A'; expected a number"),
+        (HEADER, DELTA, "holds no run"),
+        (HEADER + "A,frozen,1,\n", DELTA, "no run has a score"),
+        (HEADER + ",frozen,1,0.5\n", DELTA, "row 1 is empty"),
+        (HEADER + "A,frozen,1,0.5,9\n", DELTA, "cannot be read"),
+        (RUNS, ("delta", "none.csv", *DELTA[2:]), "not found"),
+        (RUNS + "A,lora,1,0.7\n", (*DELTA, "--pair-by", "seed"), "a seed is one repetition"),
+        (RUNS, ("shares", "runs.csv", "--factor", "model", "--factor", "seed"), "no run for"),
+        (RUNS, ("audit", "runs.csv", "--curves", "runs.csv", "--curve-key", "nonsense"), "cannot be read; expected"),
+    ],
+)
+def test_a_mistake_is_a_message(text: str, arguments: tuple[str, ...], message: str) -> None:
+    if message == "no run for":
+        text += "C,lora,4,0.3\n"
+    assert message in call(text, *arguments, code=2)
