@@ -55,6 +55,7 @@ def candidate_id(
     return "c" + content_hash(parts)[:_ID_LENGTH]
 
 
-def trial_id(candidate: str, seed: int) -> str:
-    """Id of a trial: a candidate with a seed."""
-    return f"{candidate}-s{seed}"
+def trial_id(candidate: str, seed: int, varied: str | None = None, held: int | None = None) -> str:
+    """Id of a trial: a candidate with a seed; where ``seed`` moves one stream alone, with that stream and the seed at
+    which the others are held."""
+    return f"{candidate}-s{seed}" if varied is None else f"{candidate}-s{held}-{varied}{seed}"

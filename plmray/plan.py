@@ -12,7 +12,7 @@ from plmray.packing import PackShare, may_pack, packs_of
 from plmray.seeds import derived_rng
 from plmray.spec.names import known_backbone
 from plmray.spec.space import ChoiceDomain, FloatDomain, IntDomain, OrdinalDomain, Space
-from plmray.spec.sweep import BackboneSpec, ShapeSpec, SweepSpec, TrainSpec
+from plmray.spec.sweep import CONFIRMED, BackboneSpec, ShapeSpec, SweepSpec, TrainSpec
 from plmray.stats.intervals import sd_interval_factors
 from plmray.trial import Candidate, Identifier
 
@@ -142,13 +142,26 @@ def num_candidates(spec: SweepSpec) -> int:
 
 def _phases(spec: SweepSpec, data: DataFacts, num_anchors: int) -> Iterator[PhasePlan]:
     yield _phase("search", num_candidates(spec), len(spec.search.seeds), spec, data)
-    if spec.replicate is not None:
-        top = min(spec.replicate.top, num_candidates(spec))
-        yield _phase("replicate", top + num_anchors, len(spec.replicate.seeds), spec, data)
+    replicate = spec.replicate
+    if replicate is None:
+        return
+    top = min(replicate.top, num_candidates(spec))
+    if replicate.budget is not None:
+        yield _phase("adaptive", top, 0, spec, data, replicate.budget.trials)
+        yield _phase("confirmation", min(top, CONFIRMED), replicate.confirmation_seeds, spec, data)
+    if replicate.vary:
+        moved = len(replicate.vary) * (len(replicate.seeds) - 1)
+        yield _phase("one stream at a time", top + num_anchors, moved, spec, data)
+    on_grid = num_anchors if replicate.budget is not None else top + num_anchors
+    if on_grid:
+        yield _phase("replicate", on_grid, len(replicate.seeds), spec, data)
 
 
-def _phase(name: str, candidates: int, seeds: int, spec: SweepSpec, data: DataFacts) -> PhasePlan:
-    trials = candidates * seeds
+def _phase(
+    name: str, candidates: int, seeds: int, spec: SweepSpec, data: DataFacts, trials: int | None = None
+) -> PhasePlan:
+    """``seeds`` of every candidate; with ``trials``, where the statistics share them out, their number at most."""
+    trials = candidates * seeds if trials is None else trials
     epochs = trials * _most_epochs(spec)
     return PhasePlan(name, candidates, seeds, trials, epochs, epochs * data.tokens.get("train", 0))
 
@@ -186,7 +199,7 @@ def trainable_estimate(shape: ShapeSpec, train: TrainSpec, outputs: int = 1) -> 
 def _kept_bytes(spec: SweepSpec, phases: tuple[PhasePlan, ...]) -> int | None:
     known = known_backbone(spec.train.backbone.name)
     shape = spec.train.backbone.shape or (known.shape if known else None)
-    kept = {"none": 0, "replicate": phases[-1].trials if len(phases) > 1 else 0, "best": sum(p.trials for p in phases)}
+    kept = {"none": 0, "replicate": sum(p.trials for p in phases[1:]), "best": sum(p.trials for p in phases)}
     number = kept[spec.resources.keep]
     if number == 0:
         return 0

@@ -28,7 +28,7 @@ class TrialResult:
     ``score`` is the objective on validation at the selected checkpoint, ``test_score`` the same
     metric on test there. ``selected_epoch`` and ``epochs_run`` are in epochs, ``seconds`` of training and
     evaluation, ``tokens`` real ones seen in training; the train losses are those before the first and
-    the last evaluation.
+    the last evaluation. ``reason``: why the trial ran; ``varied``: the stream that its seed moved alone, else ''.
     """
 
     trial_id: str
@@ -49,6 +49,8 @@ class TrialResult:
     engine: str = ""
     error: str | None = None
     probe: bool = False
+    reason: str = ""
+    varied: str = ""
     parameters: dict[str, Any] = field(default_factory=dict)
     provenance: dict[str, Any] = field(default_factory=dict)
 
@@ -80,6 +82,8 @@ def _identity(trial: Trial) -> dict[str, Any]:
         "origin": trial.candidate.origin,
         "phase": trial.phase,
         "seed": trial.seed,
+        "reason": trial.reason,
+        "varied": trial.varied or "",
         "parameters": dict(trial.candidate.parameters),
     }
 
@@ -173,6 +177,8 @@ _COLUMNS: dict[str, str] = {
     "first_train_loss": "float64",
     "last_train_loss": "float64",
     "probe": "bool",
+    "reason": "string",
+    "varied": "string",
 }
 
 

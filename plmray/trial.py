@@ -9,6 +9,7 @@ from typing import Any, Literal
 from pydantic import BaseModel
 
 from plmray.identity import candidate_id, trial_id
+from plmray.seeds import StreamName, Streams
 from plmray.spec.checks import with_parameters
 from plmray.spec.space import Parameters
 from plmray.spec.sweep import BackboneSpec, SweepSpec, TaskSpec, TrainSpec
@@ -33,13 +34,30 @@ class Candidate:
 
 @dataclass(frozen=True)
 class Trial:
+    """``reason``: why it runs, kept with its result. ``varied``: the only random stream that ``seed`` moves, the others
+    being held at ``held``; None where the seed moves them all."""
+
     candidate: Candidate
     seed: int
     phase: Phase
+    reason: str = ""
+    varied: StreamName | None = None
+    held: int | None = None
 
     @property
     def id(self) -> str:
-        return trial_id(self.candidate.id, self.seed)
+        return trial_id(self.candidate.id, self.seed, self.varied, self.held)
+
+    @property
+    def streams(self) -> Streams:
+        if self.varied is None or self.held is None:
+            return Streams(self.seed)
+        return Streams(self.held, {self.varied: self.seed})
+
+    @property
+    def split_seed(self) -> int | None:
+        """The seed of the split between training and validation, where this trial draws its own."""
+        return self.seed if self.varied == "split" else None
 
 
 @dataclass(frozen=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 import yaml
 
@@ -46,6 +47,15 @@ def write_sweep(folder: Path, **changes: Any) -> Path:
     file = folder / "sweep.yaml"
     file.write_text(yaml.safe_dump(sweep_tree(**changes)))
     return file
+
+
+def write_proteins(file: Path, train: int = 40, test: int = 12) -> str:
+    """A CSV of random peptides whose target is how many A they hold, without validation proteins; its name."""
+    rng = np.random.default_rng(0)
+    rows = ["".join(rng.choice(list("ACDEFG"), size=10)) for _ in range(train + test)]
+    lines = [f"{row},{row.count('A')},{'train' if n < train else 'test'}" for n, row in enumerate(rows)]
+    file.write_text("\n".join(["sequence,target,set", *lines]) + "\n")
+    return file.name
 
 
 def tiny_sweep(folder: Path, **changes: Any) -> LoadedSweep:

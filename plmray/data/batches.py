@@ -11,6 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from plmray.data import splits
 from plmray.data.datasets import ProteinData
 from plmray.spec.sweep import SplitName
 
@@ -85,19 +86,52 @@ class Batch:
 
 def encode_data(data: ProteinData, encode: Encode, *, pad_id: int, front: int, back: int) -> EncodedData:
     """Turn sequences into token ids with the backbone's own ``encode`` (marks included)."""
-    splits: dict[SplitName, EncodedSplit] = {}
+    encoded: dict[SplitName, EncodedSplit] = {}
     for name, proteins in data.splits.items():
         rows = encode(proteins.sequences)
         offsets = np.concatenate([[0], np.cumsum([len(row) for row in rows])]).astype(np.int64)
         tokens = np.concatenate(rows) if rows else np.zeros(0, dtype=np.int16)
-        splits[name] = EncodedSplit(tokens, offsets, proteins.targets)
-    return EncodedData(splits, data.kind, data.classes, data.num_outputs, pad_id, front, back)
+        encoded[name] = EncodedSplit(tokens, offsets, proteins.targets)
+    return EncodedData(encoded, data.kind, data.classes, data.num_outputs, pad_id, front, back)
 
 
 def with_embeddings(data: EncodedData, arrays: Mapping[SplitName, NDArray[np.floating[Any]]]) -> EncodedData:
     """The same task on embeddings: ``arrays`` hold (n, width) for every split."""
-    splits = {name: replace(split, embeddings=arrays[name]) for name, split in data.splits.items()}
-    return replace(data, splits=splits)
+    return replace(data, splits={name: replace(split, embeddings=arrays[name]) for name, split in data.splits.items()})
+
+
+def resplit(data: EncodedData, fraction: float, drawn_by: int, seed: int) -> EncodedData:
+    """The task as if its validation proteins, drawn by seed ``drawn_by``, had been drawn by ``seed``.
+
+    Test proteins stay. Source: ``splits.draw_validation``, whose draw this undoes and repeats.
+    """
+    train, validation = data.splits["train"], data.splits["validation"]
+    total = len(train) + len(validation)
+    before, after = (splits.drawn_rows(total, fraction, own) for own in (drawn_by, seed))
+    places = np.concatenate([np.flatnonzero(~before), np.flatnonzero(before)])  # of what lies end to end now
+    whole = _rows(_joined(train, validation), np.argsort(places))
+    drawn: dict[SplitName, EncodedSplit] = {
+        "train": _rows(whole, np.flatnonzero(~after)),
+        "validation": _rows(whole, np.flatnonzero(after)),
+    }
+    return replace(data, splits=data.splits | drawn)
+
+
+def _joined(first: EncodedSplit, second: EncodedSplit) -> EncodedSplit:
+    both = None if first.embeddings is None else np.concatenate([first.embeddings, _embeddings(second)])
+    return EncodedSplit(
+        np.concatenate([first.tokens, second.tokens]),
+        np.concatenate([first.offsets, first.offsets[-1] + second.offsets[1:]]),
+        np.concatenate([first.targets, second.targets]),
+        both,
+    )
+
+
+def _rows(split: EncodedSplit, rows: NDArray[np.int64]) -> EncodedSplit:
+    parts = [split.tokens[split.offsets[row] : split.offsets[row + 1]] for row in rows]
+    offsets = np.concatenate([[0], np.cumsum([len(part) for part in parts])]).astype(np.int64)
+    embeddings = None if split.embeddings is None else split.embeddings[rows]
+    return EncodedSplit(np.concatenate(parts), offsets, split.targets[rows], embeddings)
 
 
 def standardized(data: EncodedData) -> EncodedData:

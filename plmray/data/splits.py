@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 
+import numpy as np
+from numpy.typing import NDArray
+
 from plmray.data.checks import SplitRows
 from plmray.data.formats import Row
 from plmray.errors import Fault
@@ -55,13 +58,20 @@ def by_files(files: Mapping[SplitName, list[Row]]) -> tuple[SplitRows, list[Faul
 def draw_validation(splits: SplitRows, fraction: float, seed: int) -> SplitRows:
     """Move a random ``fraction`` of the training proteins to validation, the same ones for the same seed."""
     train = splits["train"]
-    count = max(1, round(fraction * len(train))) if train else 0
-    chosen = set(derived_rng(seed, "split").permutation(len(train))[:count].tolist())
+    chosen = drawn_rows(len(train), fraction, seed)
     return {
-        "train": [row for index, row in enumerate(train) if index not in chosen],
-        "validation": splits["validation"] + [row for index, row in enumerate(train) if index in chosen],
+        "train": [row for row, drawn in zip(train, chosen, strict=True) if not drawn],
+        "validation": splits["validation"] + [row for row, drawn in zip(train, chosen, strict=True) if drawn],
         "test": splits["test"],
     }
+
+
+def drawn_rows(total: int, fraction: float, seed: int) -> NDArray[np.bool_]:
+    """(total,) true for the rows that ``seed`` draws for validation: at least one, where there is any."""
+    count = max(1, round(fraction * total)) if total else 0
+    chosen = np.zeros(total, dtype=bool)
+    chosen[derived_rng(seed, "split").permutation(total)[:count]] = True
+    return chosen
 
 
 def drawn_twice(splits: SplitRows, fraction: float | None) -> Iterator[Fault]:

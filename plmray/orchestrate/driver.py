@@ -19,7 +19,7 @@ from plmray.orchestrate.here import Here, PackedHere
 from plmray.orchestrate.host import Host
 from plmray.orchestrate.interrupt import Interrupted
 from plmray.orchestrate.jobs import Job, Place, Report
-from plmray.orchestrate.phases import Events, InTurn, ReplicatePhase, SearchPhase
+from plmray.orchestrate.phases import Events, InTurn, SearchPhase
 from plmray.orchestrate.prepare import data_facts, make_identifier
 from plmray.orchestrate.process import device_of
 from plmray.orchestrate.progress import Costs, Progress, TimedSource
@@ -29,6 +29,7 @@ from plmray.orchestrate.ray_job import (
     require_lasting,
     require_lasting_store,
 )
+from plmray.orchestrate.replicate import AdaptivePhase, ReplicatePhase
 from plmray.orchestrate.sync import record_tracking, sweep_params
 from plmray.orchestrate.tracking import Mirror, Tracker, log_outcome, tracking_uri
 from plmray.orchestrate.worker import Worker
@@ -196,14 +197,20 @@ class Driver:
             self.echo(f"the space holds no more than {len(search.order)} different candidates; the search ends early")
         if self.spec.replicate is None:
             return None
-        chosen = self._promote(search, plan, identifier)
+        top = self._promote(search, identifier)
+        anchors = [identifier.known[anchor.id] for anchor in plan.anchors]
+        chosen = list({candidate.id: candidate for candidate in [*top, *anchors]}.values())
         if not chosen:
             self.echo("nothing to replicate: no candidate completed the search")
             return None
-        return ReplicatePhase(self.spec, self.folder, events, chosen, together=self.engine != "torch")
+        self._record_replicated(chosen)
+        together = self.engine != "torch"
+        if self.spec.replicate.allocation == "adaptive":
+            return AdaptivePhase(self.spec, self.folder, events, top, anchors, together=together)
+        return ReplicatePhase(self.spec, self.folder, events, chosen, together=together)
 
-    def _promote(self, search: SearchPhase, plan: Plan, identifier: Identifier) -> list[Candidate]:
-        """The best and the anchors. The choice is recorded before it acts, and a recorded one stands."""
+    def _promote(self, search: SearchPhase, identifier: Identifier) -> list[Candidate]:
+        """The best of the search. The choice is recorded before it acts, and a recorded one stands."""
         assert self.spec.replicate is not None
         complete = search.num_complete()
         promotions = [d for d in self.folder.decisions if d["kind"] == "promotion" and d["complete"] == complete]
@@ -217,12 +224,13 @@ class Driver:
             self.echo(
                 f"{len(top)} candidates to replicate, {self.spec.replicate.top} were asked for: the others failed"
             )
-        chosen = {candidate.id: identifier.known[candidate.id] for candidate in [*top, *plan.anchors]}
+        return [identifier.known[candidate.id] for candidate in top]
+
+    def _record_replicated(self, chosen: list[Candidate]) -> None:
         known = {record["id"] for record in self.folder.candidates if record["phase"] == "replicate"}
-        for index, candidate in enumerate(chosen.values()):
+        for index, candidate in enumerate(chosen):
             if candidate.id not in known:
                 self.folder.record_candidate(candidate, "replicate", index)
-        return list(chosen.values())
 
     def _open_place(self) -> tuple[Callable[[Bench], Place], bool, Callable[[], None]]:
         """How to make the place of a bench, whether it has a GPU, and how to leave it."""

@@ -9,7 +9,14 @@ from typing import Any
 from plmray.errors import PlmrayError
 from plmray.orchestrate.bench import Bench
 from plmray.orchestrate.jobs import Job, Report, short_trace
-from plmray.orchestrate.process import device_of, embedded_data, frozen_encoder, prepare_process, release_memory
+from plmray.orchestrate.process import (
+    device_of,
+    embedded_data,
+    frozen_encoder,
+    prepare_process,
+    release_memory,
+    task_data,
+)
 from plmray.orchestrate.runs import JobBook, OverTime, Run, limit_s, start_alone
 from plmray.packed.adapter_pack import AdapterPack
 from plmray.packed.head_pack import HeadPack
@@ -17,7 +24,6 @@ from plmray.packed.pack import Pack
 from plmray.packed.prefix import PrefixCache
 from plmray.packing import HEAD_SLOTS, adapter_slots, pack_key
 from plmray.results import TrialResult
-from plmray.seeds import Streams
 from plmray.spec.checks import with_parameters
 from plmray.spec.names import family
 from plmray.spec.sweep import TrainSpec
@@ -170,6 +176,8 @@ class Host:
         """A trial in a slot, or alone; None where it has to wait."""
         settings = with_parameters(self.bench.spec.train, trial.candidate.parameters)
         name = pack_key(settings)
+        if name is not None and trial.split_seed is not None:
+            name += f", split {trial.split_seed}"
         if name is None:
             # One such job at a time, its seeds side by side, so that a scheduler hears of all of them at each rung.
             others = [run for other, seat in self.seats.items() if other != key for run in seat.runs.values()]
@@ -178,12 +186,12 @@ class Host:
             release_memory()
             return start_alone(self.bench, trial)
         if name not in self.packs:
-            self.packs[name] = self._new_pack(settings)
+            self.packs[name] = self._new_pack(settings, trial.split_seed)
         pack = self.packs[name]
         return self._start_packed(name, pack, trial, settings) if pack.free else None
 
     def _start_packed(self, name: str, pack: Pack, trial: Trial, settings: TrainSpec) -> Run:
-        member = pack.start(settings, Streams(trial.seed))
+        member = pack.start(settings, trial.streams)
         return Run(
             trial,
             settings,
@@ -196,19 +204,20 @@ class Host:
             member=member,
         )
 
-    def _new_pack(self, settings: TrainSpec) -> Pack:
+    def _new_pack(self, settings: TrainSpec, split_seed: int | None) -> Pack:
         bench, device = self.bench, device_of(self.bench)
         metric, precision = bench.spec.objective.metric, bench.precision
         if settings.adapter.kind == "none":
-            data = embedded_data(bench, settings)
+            data = embedded_data(bench, settings, split_seed)
             capacity = HEAD_SLOTS[device.type]
             return HeadPack(data, settings, metric, capacity=capacity, precision=precision, device=device)
         encoder = frozen_encoder(settings.backbone, bench.base, device)
         own = family(settings.backbone, bench.base)
         capacity = adapter_slots(settings.batch_size, bench.data.mean_length, device.type)
         options: dict[str, Any] = {"capacity": capacity, "precision": precision, "device": device}
-        states = f"{settings.backbone.model_dump_json()} {settings.adapter.layers}"
-        pack = AdapterPack(bench.data, settings, encoder, own, metric, prefix=self._prefixes.get(states), **options)
+        states = f"{settings.backbone.model_dump_json()} {settings.adapter.layers} {split_seed}"
+        data = task_data(bench, split_seed)
+        pack = AdapterPack(data, settings, encoder, own, metric, prefix=self._prefixes.get(states), **options)
         if pack.prefix is not None:
             self._prefixes[states] = pack.prefix  # ranks and heads differ, the states below do not
         return pack

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
 
 from plmray.results import TrialResult
+from plmray.seeds import StreamName
 from plmray.trial import Candidate, Phase, Trial
 
 Wait = Literal["wait"]
@@ -18,7 +19,7 @@ class Job:
     """``report_epochs``: when the seed mean is reported; the last one is the full budget.
 
     ``probe``: where seeds cannot advance together, the first one alone faces the scheduler and is
-    then left out of the mean.
+    then left out of the mean. ``reason``, ``varied``, ``held``: as in ``Trial``.
     """
 
     candidate: Candidate
@@ -28,9 +29,12 @@ class Job:
     take_test: bool = False
     keep: bool = False
     probe: bool = False
+    reason: str = ""
+    varied: StreamName | None = None
+    held: int | None = None
 
     def trials(self) -> list[Trial]:
-        return [Trial(self.candidate, seed, self.phase) for seed in self.seeds]
+        return [Trial(self.candidate, seed, self.phase, self.reason, self.varied, self.held) for seed in self.seeds]
 
     def to_dict(self) -> dict[str, Any]:
         return {
@@ -45,6 +49,9 @@ class Job:
             "take_test": self.take_test,
             "keep": self.keep,
             "probe": self.probe,
+            "reason": self.reason,
+            "varied": self.varied,
+            "held": self.held,
         }
 
     @classmethod
@@ -58,6 +65,9 @@ class Job:
             take_test=record["take_test"],
             keep=record["keep"],
             probe=record["probe"],
+            reason=record["reason"],
+            varied=record["varied"],
+            held=record["held"],
         )
 
 
@@ -131,7 +141,7 @@ class JobRunner(Protocol):
 
 def job_key(job: Job) -> str:
     """Names a job among those of its sweep."""
-    return f"{job.phase}:{job.candidate.id}:{'-'.join(map(str, job.seeds))}"
+    return f"{job.phase}:{job.candidate.id}:{job.varied or ''}{'-'.join(map(str, job.seeds))}"
 
 
 def short_trace(error: BaseException, lines: int = 12) -> str:

@@ -11,7 +11,7 @@ from plmray.errors import FolderError
 from plmray.metrics import METRICS
 from plmray.orchestrate.folder import SweepFolder
 from plmray.orchestrate.jobs import Job, JobSource, Report, Wait, job_key
-from plmray.orchestrate.search import CandidateSearch, quarters, report_epochs
+from plmray.orchestrate.search import CandidateSearch, report_epochs
 from plmray.plan import num_candidates
 from plmray.results import TrialResult
 from plmray.spec.space import Parameters, Space
@@ -30,8 +30,8 @@ class Events:
     finished: list[Callable[[TrialResult], None]] = field(default_factory=list)
 
 
-class _Phase:
-    """What both phases share: collecting curves, writing results, telling listeners."""
+class Phase:
+    """What all phases share: collecting curves, writing results, telling listeners."""
 
     def __init__(self, spec: SweepSpec, folder: SweepFolder, events: Events) -> None:
         self.spec, self.folder, self.events = spec, folder, events
@@ -73,7 +73,7 @@ class _Phase:
         ]
 
 
-class SearchPhase(_Phase):
+class SearchPhase(Phase):
     """Candidates one after the other, each with its search seeds; judged by the mean, never by one seed's luck.
 
     Without a scheduler, proposals are the same in every run: candidate i is drawn when exactly the
@@ -182,7 +182,7 @@ class SearchPhase(_Phase):
             candidate=candidate,
             seeds=seeds,
             phase="search",
-            report_epochs=tuple(report_epochs(self.spec.search, _epochs(self.spec, candidate))),
+            report_epochs=tuple(report_epochs(self.spec.search, epochs_of(self.spec, candidate))),
             keep=self.spec.resources.keep == "best",
             probe=self.probe,
         )
@@ -278,51 +278,7 @@ class SearchPhase(_Phase):
         return math.fsum(scores) / len(scores) if scores else None
 
 
-class ReplicatePhase(_Phase):
-    """The best and the anchors on fresh seeds: no pruning, the test score taken once."""
-
-    def __init__(
-        self, spec: SweepSpec, folder: SweepFolder, events: Events, candidates: Sequence[Candidate], *, together: bool
-    ) -> None:
-        super().__init__(spec, folder, events)
-        assert spec.replicate is not None
-        self.queue = list(self._jobs(candidates, spec.replicate.seeds, together))
-
-    def next_job(self) -> Job | None:
-        return self._announce(self.queue.pop(0)) if self.queue else None
-
-    def observe(self, job: Job, report: Report) -> bool:
-        self._take(job, report)
-        return False
-
-    def finish(self, job: Job, report: Report | None, error: str | None = None) -> None:
-        if error is not None:
-            done = {r.trial_id: r for r in (self._last[job_key(job)].results if job_key(job) in self._last else [])}
-            complete = [r for r in done.values() if r.state == "COMPLETE" and r.test_score is not None]
-            failed = [t for t in job.trials() if t.id not in {r.trial_id for r in complete}]
-            self._write([*complete, *(TrialResult.failed(trial, error) for trial in failed)])
-        elif report is not None:
-            self._write(report.results)
-
-    def _jobs(self, candidates: Sequence[Candidate], seeds: Sequence[int], together: bool) -> Iterable[Job]:
-        """One seed a job, seed by seed, so that every candidate has its first before any has its second;
-        all seeds of a candidate in one job where they share a pack, or where starting workers is dear."""
-        groups = [tuple(seeds)] if together else [(seed,) for seed in seeds]
-        for group in groups:
-            for candidate in candidates:
-                missing = self._missing(candidate, group, "replicate")
-                if missing:
-                    yield Job(
-                        candidate=candidate,
-                        seeds=missing,
-                        phase="replicate",
-                        report_epochs=tuple(quarters(_epochs(self.spec, candidate))),
-                        take_test=True,
-                        keep=self.spec.resources.keep in ("best", "replicate"),
-                    )
-
-
-def _epochs(spec: SweepSpec, candidate: Candidate) -> int:
+def epochs_of(spec: SweepSpec, candidate: Candidate) -> int:
     return int(candidate.parameters.get("epochs", spec.train.epochs))
 
 

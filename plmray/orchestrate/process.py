@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from plmray.data.batches import EncodedData, standardized, with_embeddings
+from plmray.data.batches import EncodedData, resplit, standardized, with_embeddings
 from plmray.data.embeddings import EmbeddingCache
 from plmray.errors import SetupError
 from plmray.model.adapters import encoder_layers, saved_config
@@ -19,7 +19,7 @@ from plmray.model.backbones import load_encoder
 from plmray.orchestrate.bench import Bench
 from plmray.seeds import Streams
 from plmray.spec.names import family, weights_hash
-from plmray.spec.sweep import BackboneSpec, SweepSpec, TrainSpec
+from plmray.spec.sweep import BackboneSpec, HeadSpec, SweepSpec, TrainSpec
 from plmray.train.embeddings import cached_embeddings
 from plmray.train.engines import Engine, TorchEngine
 
@@ -71,10 +71,31 @@ def _product_s(matrix: torch.Tensor) -> float:
 
 
 _EMBEDDED: dict[tuple[int, str], EncodedData] = {}
+_RESPLIT: dict[tuple[int, int], EncodedData] = {}
 
 
-def embedded_data(bench: Bench, settings: TrainSpec) -> EncodedData:
+def task_data(bench: Bench, split_seed: int | None) -> EncodedData:
+    """The task, or the task with its validation proteins drawn by another seed, once a process."""
+    if split_seed is None:
+        return bench.data
+    key = (id(bench), split_seed)
+    if key not in _RESPLIT:
+        _RESPLIT[key] = _with_split(bench, bench.data, split_seed)
+    return _RESPLIT[key]
+
+
+def _with_split(bench: Bench, data: EncodedData, split_seed: int) -> EncodedData:
+    task = bench.spec.task
+    assert task.validation_fraction is not None  # refused where the sweep is read
+    return resplit(data, task.validation_fraction, task.split_seed, split_seed)
+
+
+def embedded_data(bench: Bench, settings: TrainSpec, split_seed: int | None = None) -> EncodedData:
     """The task on embeddings of a frozen encoder: read from the cache, or computed into it, once a process."""
+    if split_seed is not None:
+        whole = embedded_data(bench, settings.model_copy(update={"head": _unscaled(settings)}))
+        own = _with_split(bench, whole, split_seed)
+        return standardized(own) if settings.head.standardize else own
     key = (id(bench), f"{settings.backbone.model_dump_json()} {settings.pooling} {settings.head.standardize}")
     if key not in _EMBEDDED:
         data = bench.data
@@ -94,14 +115,21 @@ def embedded_data(bench: Bench, settings: TrainSpec) -> EncodedData:
     return _EMBEDDED[key]
 
 
-def trial_model(bench: Bench, settings: TrainSpec, streams: Streams) -> tuple[ProteinModel, EncodedData]:
+def _unscaled(settings: TrainSpec) -> HeadSpec:
+    return settings.head.model_copy(update={"standardize": False})
+
+
+def trial_model(
+    bench: Bench, settings: TrainSpec, streams: Streams, split_seed: int | None = None
+) -> tuple[ProteinModel, EncodedData]:
     """A trial's model as it starts, with the data it reads: embeddings where the encoder stays frozen."""
     outputs = bench.data.num_outputs
     if settings.adapter.kind == "none":
-        data = embedded_data(bench, settings)
+        data = embedded_data(bench, settings, split_seed)
         return build_head_model(settings, data.width, outputs, streams), data
     encoder = frozen_encoder(settings.backbone, bench.base, device_of(bench))
-    return build_model(settings, encoder, family(settings.backbone, bench.base), outputs, streams), bench.data
+    model = build_model(settings, encoder, family(settings.backbone, bench.base), outputs, streams)
+    return model, task_data(bench, split_seed)
 
 
 def adapter_config(bench: Bench, settings: TrainSpec) -> dict[str, Any] | None:

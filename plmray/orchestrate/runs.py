@@ -13,7 +13,6 @@ from plmray.orchestrate.jobs import Job, Report
 from plmray.orchestrate.process import adapter_config, make_engine, peak_flops, trial_model
 from plmray.packed.pack import Member
 from plmray.results import TrialResult
-from plmray.seeds import Streams
 from plmray.spec.checks import with_parameters
 from plmray.spec.sweep import SplitName, TrainSpec
 from plmray.throughput import arithmetic
@@ -99,8 +98,8 @@ class Run:
 def start_alone(bench: Bench, trial: Trial) -> Run:
     """A trial with an engine of its own."""
     settings = with_parameters(bench.spec.train, trial.candidate.parameters)
-    streams = Streams(trial.seed)
-    model, data = trial_model(bench, settings, streams)
+    streams = trial.streams
+    model, data = trial_model(bench, settings, streams, trial.split_seed)
     trainable = trainable_count(model)
     training = Training(settings, data, make_engine(bench, model, settings, data), streams, bench.spec.objective.metric)
     engine = "deepspeed" if bench.engine == "deepspeed" else "torch"

@@ -201,6 +201,11 @@ def _replicate_faults(spec: SweepSpec) -> Found:
             ("replicate", "top"),
             f"found {spec.replicate.top}, expected at most search.candidates ({spec.search.candidates})",
         )
+    if "split" in spec.replicate.vary and spec.task.validation_fraction is None:
+        yield (
+            ("replicate", "vary"),
+            "split can be varied where task.validation_fraction draws the validation proteins; this task has its own",
+        )
     if spec.replicate.random and not spec.space:
         yield ("replicate", "random"), "random candidates need a space to be drawn from; add space, or random: 0"
 

@@ -213,18 +213,62 @@ class SearchSpec(Strict):
         return self
 
 
+CONFIRM = 5  # seeds
+CONFIRMED = 2  # candidates: the leader and its rival
+
+
+class BudgetSpec(Strict):
+    trials: int = Field(ge=1)
+
+
 class ReplicateSpec(Strict):
     top: int = Field(default=0, ge=0, description="best candidates of the search")
     random: int = Field(default=0, ge=0, description="anchors: drawn blindly, the only ones that feed variance shares")
     seeds: Seeds
-    allocation: Literal["fixed"] = "fixed"
+    allocation: Literal["fixed", "adaptive"] = Field(
+        default="fixed", description="adaptive: statistics choose which of the top candidates runs its next seed"
+    )
+    budget: BudgetSpec | None = Field(default=None, description="of the adaptive part")
+    indifference: float | None = Field(
+        default=None, gt=0, description="adaptive: stop where picking the leader loses less, in the score's unit"
+    )
+    confirm: int | None = Field(
+        default=None, ge=2, description="adaptive: fresh seeds of the two best at the end, for the intervals; default 5"
+    )
+    vary: list[Literal["init", "order", "dropout", "split"]] = Field(
+        default_factory=list, description="random streams to move one at a time, the others held at the first seed"
+    )
 
     @model_validator(mode="after")
     def _something(self) -> ReplicateSpec:
         _distinct_seeds(self.seeds)
         if self.top + self.random == 0:
             raise ValueError("top and random are both 0; leave replicate out instead")
+        if len(set(self.vary)) < len(self.vary):
+            raise ValueError(f"vary lists a stream twice: {self.vary}")
+        if self.vary and len(self.seeds) < 2:
+            raise ValueError("vary needs two seeds or more: the first holds the other streams")
         return self
+
+    @model_validator(mode="after")
+    def _adaptive(self) -> ReplicateSpec:
+        own = [name for name in ("budget", "indifference", "confirm") if getattr(self, name) is not None]
+        if self.allocation == "fixed" and own:
+            raise ValueError(f"{own[0]} belongs to allocation: adaptive; add that, or drop {own[0]}")
+        if self.allocation == "adaptive":
+            if self.budget is None:
+                raise ValueError("allocation: adaptive needs budget: {trials: N}, the most it may run")
+            if self.top < 2:
+                raise ValueError(f"allocation: adaptive chooses among top candidates; top is {self.top}, expected 2+")
+            if self.budget.trials < 2 * self.top:
+                raise ValueError(
+                    f"budget: {self.budget.trials} trials are fewer than two for each of {self.top} top candidates"
+                )
+        return self
+
+    @property
+    def confirmation_seeds(self) -> int:
+        return 0 if self.allocation == "fixed" else CONFIRM if self.confirm is None else self.confirm
 
 
 class DeepSpeedSpec(Strict):

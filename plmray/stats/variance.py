@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,7 +19,10 @@ from plmray.stats.intervals import Estimate, Scores
 
 @dataclass(frozen=True)
 class AnchorShares:
-    """Variance components of anchors. ``candidate_variance`` may be negative: read it as too small to see."""
+    """Variance components of anchors. ``candidate_variance`` may be negative: read it as too small to see.
+
+    ``crossed``: the same seed moves all candidates alike, and the seed's variance holds that part too.
+    """
 
     candidate_variance: float
     seed_variance: float
@@ -26,6 +30,7 @@ class AnchorShares:
     seed_share: Estimate
     num_candidates: int
     num_trials: int
+    crossed: bool = False
 
 
 def seed_main_effect(grid: NDArray[np.float64]) -> float | None:
@@ -77,6 +82,48 @@ def anchor_shares(scores: Scores, confidence: float = 0.95) -> AnchorShares | No
         num_candidates=len(cells),
         num_trials=sum(len(s) for s in cells),
     )
+
+
+def grid_shares(grid: NDArray[np.float64], confidence: float = 0.95) -> AnchorShares | None:
+    """Shares of anchors over the same seeds: (n_candidates, n_seeds), NaN where a trial has no score.
+
+    Where the grid is complete and a seed moves all candidates alike (one-sided lower bound of its main effect above 0):
+    V_candidate = (MS_c - MS_cs) / n, V_seed = V(main effect) + V(candidate × seed), and a generalized interval, from
+    draws of χ² for the three mean squares. Everywhere else ``anchor_shares``: the same seed is not the same draw across
+    ranks, heads or batch sizes. Source: Searle, Casella & McCulloch 1992, ch. 4; Burch 2011 for the interval.
+    """
+    p = seed_main_effect(grid)
+    if p is None or p >= 0.05:
+        return anchor_shares([row[np.isfinite(row)] for row in grid], confidence)
+    rows, columns = grid.shape
+    by_candidate, by_seed = grid.mean(axis=1) - grid.mean(), grid.mean(axis=0) - grid.mean()
+    residual = grid - grid.mean() - by_candidate[:, None] - by_seed
+    sums = np.array([columns * (by_candidate**2).sum(), rows * (by_seed**2).sum(), (residual**2).sum()])
+    degrees = np.array([rows - 1, columns - 1, (rows - 1) * (columns - 1)])
+    candidate, seed = _crossed_components(sums / degrees, rows, columns)
+    drawn = _crossed_components((sums / np.random.default_rng(0).chisquare(degrees, size=(4000, 3))).T, rows, columns)
+    tail = (1 - confidence) / 2
+    low, high = np.quantile(_share(*drawn), [tail, 1 - tail])
+    share = float(_share(candidate, seed))
+    return AnchorShares(
+        candidate_variance=float(candidate),
+        seed_variance=float(seed),
+        candidate_share=Estimate(share, float(low), float(high)),
+        seed_share=Estimate(1 - share, 1 - float(high), 1 - float(low)),
+        num_candidates=rows,
+        num_trials=rows * columns,
+        crossed=True,
+    )
+
+
+def _crossed_components(squares: NDArray[np.float64], rows: int, columns: int) -> tuple[Any, Any]:
+    """V_candidate and V_seed (main effect, cut at 0, and interaction) from (3, …) mean squares."""
+    candidate, seed, interaction = squares
+    return (candidate - interaction) / columns, np.maximum(seed - interaction, 0.0) / rows + interaction
+
+
+def _share(candidate: Any, seed: Any) -> Any:
+    return np.maximum(candidate, 0.0) / (np.maximum(candidate, 0.0) + seed)
 
 
 def _share_interval(

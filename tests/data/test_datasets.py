@@ -12,11 +12,11 @@ import pytest
 from pyarrow import parquet
 
 from plmray.data import fetch
-from plmray.data.batches import collate, sorted_batches
+from plmray.data.batches import EncodedData, collate, resplit, sorted_batches, with_embeddings
 from plmray.data.datasets import load_data
 from plmray.errors import DataError
 from plmray.spec.sweep import TaskSpec
-from tests.examples import tiny_data, tiny_sweep
+from tests.examples import tiny_data, tiny_sweep, write_proteins
 
 ROWS = [
     ("a", "MKVA", "1.0", "train", ""),
@@ -175,3 +175,19 @@ def test_sorted_batches_hold_every_row_once_within_the_budget(tmp_path: Path) ->
     batches = list(sorted_batches(split, 100))
     assert sorted(np.concatenate(batches).tolist()) == list(range(len(split)))
     assert all(len(rows) * split.lengths[rows].max() <= 100 for rows in batches)
+
+
+def test_a_varied_split_is_the_one_its_seed_would_have_drawn(tmp_path: Path) -> None:
+    """Encoded data split again by seed 7 equals the same task read with ``split_seed: 7``, embeddings included."""
+    task = {"files": write_proteins(tmp_path / "proteins.csv"), "validation_fraction": 0.25}
+
+    def data(seed: int) -> EncodedData:
+        found = tiny_data(tiny_sweep(tmp_path, task={**task, "split_seed": seed}))
+        codes = {n: s.tokens.reshape(len(s), -1).astype(np.float32) for n, s in found.splits.items()}
+        return with_embeddings(found, codes)
+
+    again, wanted = resplit(data(0), 0.25, 0, 7), data(7)
+    assert len(again.splits["validation"]) == 10
+    for name in ("train", "validation", "test"):
+        for part in ("tokens", "offsets", "targets", "embeddings"):
+            assert np.array_equal(getattr(again.splits[name], part), getattr(wanted.splits[name], part))

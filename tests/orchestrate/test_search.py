@@ -10,8 +10,9 @@ import pytest
 
 from plmray.orchestrate.folder import SweepFolder
 from plmray.orchestrate.jobs import Job, Report
-from plmray.orchestrate.phases import Events, ReplicatePhase, SearchPhase
+from plmray.orchestrate.phases import Events, SearchPhase
 from plmray.orchestrate.prepare import prepare
+from plmray.orchestrate.replicate import ReplicatePhase
 from plmray.orchestrate.search import report_epochs
 from plmray.results import TrialResult
 from plmray.spec.sweep import SearchSpec

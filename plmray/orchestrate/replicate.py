@@ -1,0 +1,237 @@
+"""The replicate phase: which (candidate, seeds) next, after the search. A fixed grid, or what statistics ask for."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import chain, count
+from typing import Any
+
+import numpy as np
+
+from plmray.metrics import METRICS
+from plmray.orchestrate.folder import SweepFolder
+from plmray.orchestrate.jobs import Job, Report, Wait, job_key
+from plmray.orchestrate.phases import Events, Phase, epochs_of
+from plmray.orchestrate.search import quarters
+from plmray.results import TrialResult
+from plmray.seeds import StreamName, derived_rng
+from plmray.spec.sweep import CONFIRMED, SweepSpec
+from plmray.stats.allocation import FIRST_SEEDS, Arms, Standing, next_trial, standing, stop_reason
+from plmray.trial import Candidate, Trial
+
+CONFIRMATION = "confirmation"
+
+
+class ReplicatePhase(Phase):
+    """Candidates on fresh seeds: no pruning, the test score taken once. This one runs a fixed grid."""
+
+    def __init__(
+        self, spec: SweepSpec, folder: SweepFolder, events: Events, candidates: Sequence[Candidate], *, together: bool
+    ) -> None:
+        super().__init__(spec, folder, events)
+        assert spec.replicate is not None
+        self.replicate = spec.replicate
+        # Seed by seed, so that every candidate has its first before any has its second; all seeds of a candidate in
+        # one job where they share a pack, or where starting workers is dear.
+        seeds = self.replicate.seeds
+        groups = [tuple(seeds)] if together else [(seed,) for seed in seeds]
+        grid = (self._job(candidate, group, "fixed grid") for group in groups for candidate in candidates)
+        self.queue = [job for job in chain(grid, self._varied(candidates)) if job is not None]
+
+    def next_job(self) -> Job | Wait | None:
+        return self._announce(self.queue.pop(0)) if self.queue else None
+
+    def observe(self, job: Job, report: Report) -> bool:
+        self._take(job, report)
+        return False
+
+    def finish(self, job: Job, report: Report | None, error: str | None = None) -> None:
+        if error is not None:
+            done = {r.trial_id: r for r in (self._last[job_key(job)].results if job_key(job) in self._last else [])}
+            complete = [r for r in done.values() if r.state == "COMPLETE" and r.test_score is not None]
+            failed = [t for t in job.trials() if t.id not in {r.trial_id for r in complete}]
+            self._write([*complete, *(TrialResult.failed(trial, error) for trial in failed)])
+        elif report is not None:
+            self._write(report.results)
+
+    def _varied(self, candidates: Sequence[Candidate]) -> Iterator[Job | None]:
+        """One stream moved at a time, the others held at the first seed; that seed itself is in the grid."""
+        held, *others = self.replicate.seeds
+        for stream in self.replicate.vary:
+            for candidate in candidates:
+                yield self._job(candidate, tuple(others), f"varies {stream}", stream, held)
+
+    def _job(
+        self,
+        candidate: Candidate,
+        seeds: tuple[int, ...],
+        reason: str,
+        varied: StreamName | None = None,
+        held: int | None = None,
+    ) -> Job | None:
+        """A job of those seeds that have no result yet, if any."""
+        known = self.folder.results
+        missing = tuple(s for s in seeds if Trial(candidate, s, "replicate", "", varied, held).id not in known)
+        if not missing:
+            return None
+        return Job(
+            candidate=candidate,
+            seeds=missing,
+            phase="replicate",
+            report_epochs=tuple(quarters(epochs_of(self.spec, candidate))),
+            take_test=True,
+            keep=self.spec.resources.keep in ("best", "replicate"),
+            reason=reason,
+            varied=varied,
+            held=held,
+        )
+
+
+class AdaptivePhase(ReplicatePhase):
+    """Anchors on the fixed grid; then the top candidates one seed at a time, each chosen by top-two Thompson sampling
+    on the scores so far; then the two best on fresh seeds, whose means the choice has not biased.
+
+    Every choice is recorded before it acts, so that a resumed or replayed sweep goes the same way.
+    """
+
+    def __init__(
+        self,
+        spec: SweepSpec,
+        folder: SweepFolder,
+        events: Events,
+        top: Sequence[Candidate],
+        anchors: Sequence[Candidate],
+        *,
+        together: bool,
+    ) -> None:
+        super().__init__(spec, folder, events, anchors, together=together)
+        self.top, self.sign = list(top), METRICS[spec.objective.metric].sign
+        self.queue += [job for job in self._varied([c for c in top if c not in anchors]) if job is not None]
+        self.made = [d for d in folder.decisions if d["kind"] == "allocation"]
+        self.stopped = next((d for d in folder.decisions if d["kind"] == "allocation-stop"), None)
+        self.again = list(self.made)  # chosen before a kill, perhaps never run
+        self.live: dict[str, str] = {}  # job key to candidate id
+        self.confirming = False
+
+    def next_job(self) -> Job | Wait | None:
+        while self.queue or self.again:
+            job = self.queue.pop(0) if self.queue else self._recorded(self.again.pop(0))
+            if job is not None:
+                return self._start(job)
+        if self.stopped is None:
+            choice = self._choose()
+            if choice is not None:
+                return choice if choice == "wait" else self._start(choice)
+        if self.live:
+            return "wait"
+        if not self.confirming:
+            self.confirming = True
+            self.queue = list(self._confirmation())
+            return self.next_job()
+        return None
+
+    def finish(self, job: Job, report: Report | None, error: str | None = None) -> None:
+        super().finish(job, report, error)
+        self.live.pop(job_key(job), None)
+
+    def _start(self, job: Job) -> Job:
+        self.live[job_key(job)] = job.candidate.id
+        return self._announce(job)
+
+    def _recorded(self, decision: dict[str, Any]) -> Job | None:
+        candidate = next((c for c in self.top if c.id == decision["candidate_id"]), None)
+        return None if candidate is None else self._job(candidate, (decision["seed"],), decision["reason"])
+
+    def _choose(self) -> Job | Wait | None:
+        """The next trial of the adaptive part, 'wait' for running ones, or None where it has come to its end."""
+        alive = [candidate for candidate in self.top if not self._is_lost(candidate)]
+        scores = [self._scores(candidate) for candidate in alive]
+        flying = np.array([list(self.live.values()).count(candidate.id) for candidate in alive], dtype=np.int64)
+        if len(alive) < 2:
+            self._stop("one candidate left", None)
+            return None
+        fewest = min(map(len, scores))
+        if fewest < FIRST_SEEDS <= min(len(own) + n for own, n in zip(scores, flying, strict=True)):
+            return "wait"
+        rng = derived_rng(self.spec.search.sampler_seed, "allocation", len(self.made))
+        assert self.replicate.budget is not None
+        now = standing(scores, self.sign, rng)
+        budget, indifference = self.replicate.budget.trials, self.replicate.indifference
+        reason = stop_reason(now, len(self.made), budget, indifference, fewest)
+        if reason is not None:
+            self._stop(reason, now)
+            return None
+        choice = next_trial(Arms(scores, flying, self._costs(alive)), self.sign, rng)
+        return self._chosen(alive[choice.candidate], choice.reason, alive)
+
+    def _chosen(self, candidate: Candidate, reason: str, alive: Sequence[Candidate]) -> Job:
+        seed = self._next_seed(candidate)
+        failed = [r.seed for r in self._results(candidate) if r.score is None]
+        reason = reason.replace("candidate ", "") if reason.startswith("first") else reason
+        if reason.startswith("challenges candidate "):
+            reason = f"challenges {alive[int(reason.rpartition(' ')[2])].id}"
+        if failed:
+            reason += f"; replaces seed {', '.join(map(str, failed))}, which gave no score"
+        record = {"kind": "allocation", "candidate_id": candidate.id, "seed": seed, "reason": reason}
+        self.folder.record_decision(record)
+        self.made.append(record)
+        job = self._job(candidate, (seed,), reason)
+        assert job is not None  # the seed was free
+        return job
+
+    def _stop(self, reason: str, now: Standing | None) -> None:
+        facts = {} if now is None else {"p_best": float(now.p_best[now.leader]), "expected_loss": now.expected_loss}
+        self.stopped = {"kind": "allocation-stop", "reason": reason, "trials": len(self.made), **facts}
+        self.folder.record_decision(self.stopped)
+
+    def _next_seed(self, candidate: Candidate) -> int:
+        """The listed seeds first, then fresh ones, the same for every candidate."""
+        chosen = {d["seed"] for d in self.made if d["candidate_id"] == candidate.id}
+        used = chosen | {r.seed for r in self._results(candidate)}
+        return next(seed for seed in chain(self.replicate.seeds, count(self._fresh())) if seed not in used)
+
+    def _fresh(self) -> int:
+        return 1 + max(*self.replicate.seeds, *self.spec.search.seeds)
+
+    def _confirmation(self) -> Iterable[Job]:
+        """The leader and its rival on seeds that no choice has seen."""
+        assert self.replicate.budget is not None
+        recorded = next((d for d in self.folder.decisions if d["kind"] == CONFIRMATION), None)
+        if recorded is None:
+            first = self._fresh() + self.replicate.budget.trials
+            seeds = list(range(first, first + self.replicate.confirmation_seeds))
+            recorded = {"kind": CONFIRMATION, "candidates": [c.id for c in self._two_best()], "seeds": seeds}
+            self.folder.record_decision(recorded)
+        known = {candidate.id: candidate for candidate in self.top}
+        for candidate_id in recorded["candidates"]:
+            job = self._job(known[candidate_id], tuple(recorded["seeds"]), CONFIRMATION)
+            if job is not None:
+                yield job
+
+    def _two_best(self) -> list[Candidate]:
+        alive = [candidate for candidate in self.top if len(self._scores(candidate))]
+        now = standing([self._scores(c) for c in alive], self.sign, derived_rng(self.spec.search.sampler_seed, "stop"))
+        worth = now.p_best if now else [self.sign * float(self._scores(c).mean()) for c in alive]
+        return [alive[i] for i in np.argsort(-np.asarray(worth), kind="stable")[:CONFIRMED]]
+
+    def _results(self, candidate: Candidate) -> list[TrialResult]:
+        own = (r for r in self.folder.results.values() if r.candidate_id == candidate.id and r.phase == "replicate")
+        return [r for r in own if not r.varied and r.reason != CONFIRMATION]
+
+    def _scores(self, candidate: Candidate) -> np.ndarray[Any, np.dtype[np.float64]]:
+        """Validation scores alone: a test score chooses nothing."""
+        return np.array([r.score for r in self._results(candidate) if r.score is not None], dtype=np.float64)
+
+    def _is_lost(self, candidate: Candidate) -> bool:
+        results = self._results(candidate)
+        return len(results) >= FIRST_SEEDS and all(r.score is None for r in results)
+
+    def _costs(self, candidates: Sequence[Candidate]) -> np.ndarray[Any, np.dtype[np.float64]]:
+        """Predicted cost of a trial: its arithmetic where that is known, the same on every machine; else seconds."""
+        trials = [[r for r in self._results(candidate) if r.score is not None] for candidate in candidates]
+        flops = [[r.provenance.get("train_flops", 0.0) for r in own] for own in trials]
+        seconds = [[r.seconds for r in own] for own in trials]
+        for costs in (flops, seconds):
+            if all(own and min(own) > 0 for own in costs):
+                return np.array([float(np.mean(own)) for own in costs])
+        return np.ones(len(candidates))
