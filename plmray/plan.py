@@ -151,7 +151,7 @@ def _phases(spec: SweepSpec, data: DataFacts, num_anchors: int) -> Iterator[Phas
         yield _phase("confirmation", min(top, CONFIRMED), replicate.confirmation_seeds, spec, data)
     if replicate.vary:
         moved = len(replicate.vary) * (len(replicate.seeds) - 1)
-        yield _phase("one stream at a time", top + num_anchors, moved, spec, data)
+        yield _phase("one stream at a time", top or num_anchors, moved, spec, data)
     on_grid = num_anchors if replicate.budget is not None else top + num_anchors
     if on_grid:
         yield _phase("replicate", on_grid, len(replicate.seeds), spec, data)

@@ -207,7 +207,7 @@ class Driver:
         together = self.engine != "torch"
         if self.spec.replicate.allocation == "adaptive":
             return AdaptivePhase(self.spec, self.folder, events, top, anchors, together=together)
-        return ReplicatePhase(self.spec, self.folder, events, chosen, together=together)
+        return ReplicatePhase(self.spec, self.folder, events, chosen, top or anchors, together=together)
 
     def _promote(self, search: SearchPhase, identifier: Identifier) -> list[Candidate]:
         """The best of the search. The choice is recorded before it acts, and a recorded one stands."""

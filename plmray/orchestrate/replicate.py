@@ -26,8 +26,16 @@ class ReplicatePhase(Phase):
     """Candidates on fresh seeds: no pruning, the test score taken once. This one runs a fixed grid."""
 
     def __init__(
-        self, spec: SweepSpec, folder: SweepFolder, events: Events, candidates: Sequence[Candidate], *, together: bool
+        self,
+        spec: SweepSpec,
+        folder: SweepFolder,
+        events: Events,
+        candidates: Sequence[Candidate],
+        varied: Sequence[Candidate],
+        *,
+        together: bool,
     ) -> None:
+        """``varied``: the candidates whose random streams are moved one at a time, where the sweep asks for it."""
         super().__init__(spec, folder, events)
         assert spec.replicate is not None
         self.replicate = spec.replicate
@@ -36,7 +44,7 @@ class ReplicatePhase(Phase):
         seeds = self.replicate.seeds
         groups = [tuple(seeds)] if together else [(seed,) for seed in seeds]
         grid = (self._job(candidate, group, "fixed grid") for group in groups for candidate in candidates)
-        self.queue = [job for job in chain(grid, self._varied(candidates)) if job is not None]
+        self.queue = [job for job in chain(grid, self._varied(varied)) if job is not None]
 
     def next_job(self) -> Job | Wait | None:
         return self._announce(self.queue.pop(0)) if self.queue else None
@@ -104,9 +112,8 @@ class AdaptivePhase(ReplicatePhase):
         *,
         together: bool,
     ) -> None:
-        super().__init__(spec, folder, events, anchors, together=together)
+        super().__init__(spec, folder, events, anchors, top, together=together)
         self.top, self.sign = list(top), METRICS[spec.objective.metric].sign
-        self.queue += [job for job in self._varied([c for c in top if c not in anchors]) if job is not None]
         self.made = [d for d in folder.decisions if d["kind"] == "allocation"]
         self.stopped = next((d for d in folder.decisions if d["kind"] == "allocation-stop"), None)
         self.again = list(self.made)  # chosen before a kill, perhaps never run

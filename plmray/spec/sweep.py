@@ -236,7 +236,8 @@ class ReplicateSpec(Strict):
         default=None, ge=2, description="adaptive: fresh seeds of the two best at the end, for the intervals; default 5"
     )
     vary: list[Literal["init", "order", "dropout", "split"]] = Field(
-        default_factory=list, description="random streams to move one at a time, the others held at the first seed"
+        default_factory=list,
+        description="random streams to move one at a time, the others held at the first seed; of the top candidates",
     )
 
     @model_validator(mode="after")

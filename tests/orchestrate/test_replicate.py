@@ -45,7 +45,7 @@ class Fake:
         self.phase = (
             AdaptivePhase(self.spec, self.folder, Events(), self.top, anchors, together=False)
             if adaptive
-            else ReplicatePhase(self.spec, self.folder, Events(), [*self.top, *anchors], together=False)
+            else ReplicatePhase(self.spec, self.folder, Events(), [*self.top, *anchors], self.top, together=False)
         )
 
     def result(self, trial: Trial) -> TrialResult:
@@ -198,7 +198,8 @@ def test_one_stream_moves_and_the_others_are_held(tmp_path: Path) -> None:
     fixed = {"allocation": "fixed", "budget": None, "top": 2, "random": 2, "vary": ["init", "order"]}
     fake = Fake(tmp_path, **fixed).run()
     varied = [r for r in fake.folder.results.values() if r.varied]
-    assert len(varied) == 2 * 2 * len({r.candidate_id for r in varied})
+    assert {r.candidate_id for r in varied} == {candidate.id for candidate in fake.top}
+    assert len(varied) == 2 * 2 * len(fake.top)
     assert {(r.varied, r.seed) for r in varied} == {(s, n) for s in ("init", "order") for n in (102, 103)}
     trial = Trial(fake.top[0], 102, "replicate", "", "init", 101)
     assert trial.id == f"{fake.top[0].id}-s101-init102"

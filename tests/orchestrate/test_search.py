@@ -215,12 +215,12 @@ def test_replicate_runs_what_is_missing_seed_by_seed(tmp_path: Path) -> None:
     fake = Fake(tmp_path, candidates=3)
     fake.run()
     chosen = fake.phase.ranked()[:2]
-    phase = ReplicatePhase(fake.spec, fake.folder, Events(), chosen, together=False)
+    phase = ReplicatePhase(fake.spec, fake.folder, Events(), chosen, [], together=False)
     job = phase.next_job()
     assert isinstance(job, Job)
     assert job.take_test
     phase.finish(job, fake.report(job, 8))
-    again = ReplicatePhase(fake.spec, fake.folder, Events(), chosen, together=False)
+    again = ReplicatePhase(fake.spec, fake.folder, Events(), chosen, [], together=False)
     jobs = [(job.candidate.id, job.seeds) for job in again.queue]
     assert jobs == [(chosen[1].id, (101,)), (chosen[0].id, (102,)), (chosen[1].id, (102,))]
 
