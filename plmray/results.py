@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from plmray.errors import FolderError
-from plmray.files import write_atomic
+from plmray.files import read_json_lines, write_atomic
 from plmray.trial import Trial
 
 if TYPE_CHECKING:
@@ -114,6 +114,26 @@ def read_costs(folder: Path) -> dict[str, float]:
     file = folder / "costs.json"
     costs: dict[str, float] = json.loads(file.read_text()) if file.exists() else {}
     return costs
+
+
+def read_decisions(folder: Path) -> list[dict[str, Any]]:
+    """What was decided on the way: rungs, promotions, allocations."""
+    return list(read_json_lines(folder / "decisions.jsonl"))
+
+
+def read_importance(folder: Path) -> dict[str, Any] | None:
+    """What Optuna's evaluators said of the searched candidates; None where they were not asked."""
+    file = folder / "importance.json"
+    found: dict[str, Any] | None = json.loads(file.read_text()) if file.exists() else None
+    return found
+
+
+def read_curves(folder: Path, trials: Iterable[str]) -> dict[str, list[dict[str, Any]]]:
+    """Evaluations of those trials that have some, by trial id."""
+    from pyarrow import parquet
+
+    files = {trial: folder / "trials" / trial / "curve.parquet" for trial in trials}
+    return {trial: parquet.read_table(file).to_pylist() for trial, file in files.items() if file.exists()}
 
 
 def costs_summary(totals: Mapping[str, float]) -> dict[str, float]:

@@ -89,7 +89,7 @@ def make_plan(sweep: LoadedSweep, data_root: Path | None) -> Plan:
 
 
 def plan_lines(plan: Plan) -> Iterable[str]:
-    from plmray.report.write import table
+    from plmray.report.text import table
 
     counts = ", ".join(f"{count:,} {name}" for name, count in plan.data.counts.items())
     yield f"{plan.name}: {counts} proteins; {plan.precision}; engine {plan.engine} ({plan.engine_reason})"

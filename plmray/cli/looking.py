@@ -29,7 +29,7 @@ def trials(folder: Path, form: str) -> None:
 @table_option
 def best(folder: Path, form: str) -> None:
     """Rank the candidates of a sweep folder, best first."""
-    verdict, _ = _verdict(folder)
+    verdict, *_ = _verdict(folder)
     rows = [
         {
             "candidate_id": row.candidate_id,
@@ -37,6 +37,7 @@ def best(folder: Path, form: str) -> None:
             "score.mean": row.mean.value,
             "score.sd": row.sd,
             "n_seeds": row.num_seeds,
+            "p_best": row.p_best,
             "test.mean": row.test_mean.value,
             **{f"param.{key}": value for key, value in row.parameters.items()},
         }
@@ -51,24 +52,21 @@ def best(folder: Path, form: str) -> None:
 @click.option("--confidence", type=click.FloatRange(0.5, 0.999), default=0.95, show_default=True)
 def report(folder: Path, out: Path | None, confidence: float) -> None:
     """Write the report of a sweep folder again and print it."""
-    from plmray.report.write import markdown, write_report
-    from plmray.results import costs_summary, read_costs
+    from plmray.report.write import write_report
 
-    verdict, name = _verdict(folder, confidence)
-    costs = costs_summary(read_costs(folder))
-    paths = write_report(folder, verdict, name, costs, out)
-    click.echo(markdown(verdict, name, costs))
+    verdict, name, results = _verdict(folder, confidence)
+    paths = write_report(folder, verdict, name, results, out)
+    click.echo(paths[0].read_text())
     click.echo(f"written: {', '.join(str(path) for path in paths)}")
 
 
-def _verdict(folder: Path, confidence: float = 0.95) -> tuple[Any, str]:
-    import yaml
-
-    from plmray.report.verdict import judge
+def _verdict(folder: Path, confidence: float = 0.95) -> tuple[Any, str, Any]:
+    from plmray.report.write import judge_folder
     from plmray.results import read_results, require_folder
+    from plmray.spec.load import load_resolved
 
-    sweep = yaml.safe_load((require_folder(folder) / "resolved.yaml").read_text())["sweep"]
-    return judge(read_results(folder), sweep["objective"]["metric"], confidence), sweep["name"]
+    spec, results = load_resolved(require_folder(folder)), read_results(folder)
+    return judge_folder(folder, spec, results, confidence), spec.name, results
 
 
 @click.command()

@@ -41,7 +41,7 @@ def print_rows(rows: Sequence[dict[str, Any]], form: str) -> None:
         writer.writeheader()
         writer.writerows(rows)
     else:
-        from plmray.report.write import table
+        from plmray.report.text import table
 
         shown = [[_cell(row.get(column)) for column in columns] for row in rows]
         click.echo("\n".join(table(columns, shown)) if rows else "nothing yet")
@@ -49,7 +49,7 @@ def print_rows(rows: Sequence[dict[str, Any]], form: str) -> None:
 
 def print_tree(tree: Any) -> None:
     """As JSON; what is no number is null."""
-    from plmray.report.write import without_nan
+    from plmray.report.text import without_nan
 
     click.echo(json.dumps(without_nan(tree), indent=1))
 

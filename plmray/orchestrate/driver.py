@@ -17,6 +17,7 @@ from plmray.orchestrate.bench import Bench, make_bench
 from plmray.orchestrate.folder import SweepFolder
 from plmray.orchestrate.here import Here, PackedHere
 from plmray.orchestrate.host import Host
+from plmray.orchestrate.importance import write_importance
 from plmray.orchestrate.interrupt import Interrupted
 from plmray.orchestrate.jobs import Job, Place, Report
 from plmray.orchestrate.phases import Events, InTurn, SearchPhase
@@ -35,8 +36,9 @@ from plmray.orchestrate.tracking import Mirror, Tracker, log_outcome, tracking_u
 from plmray.orchestrate.worker import Worker
 from plmray.packing import jobs_at_once, search_width
 from plmray.plan import Plan, choose_engine, make_plan
-from plmray.report.verdict import candidate_summaries, judge
-from plmray.report.write import headline, write_report
+from plmray.report.headline import headline
+from plmray.report.verdict import candidate_summaries
+from plmray.report.write import judge_folder, write_report
 from plmray.results import TrialResult, costs_summary, read_costs, write_costs, write_table
 from plmray.spec.load import LoadedSweep
 from plmray.spec.sweep import SweepSpec
@@ -287,10 +289,11 @@ class Driver:
     def _conclude(self, tracker: Tracker, interrupted: bool) -> Outcome:
         results = list(self.folder.results.values())
         write_table(self.folder.path, results)
-        verdict = judge(results, self.spec.objective.metric)
         write_costs(self.folder.path, self.costs.totals())
         costs = costs_summary(self.costs.totals())
-        write_report(self.folder.path, verdict, self.spec.name, costs)
+        write_importance(self.folder.path, self.spec, results)
+        verdict = judge_folder(self.folder.path, self.spec, results)
+        write_report(self.folder.path, verdict, self.spec.name, results)
         failed = sum(result.state == "FAILED" for result in results)
         status = "interrupted" if interrupted else "failures" if failed else "complete"
         mirror = tracker.mirror

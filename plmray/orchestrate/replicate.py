@@ -114,6 +114,7 @@ class AdaptivePhase(ReplicatePhase):
     ) -> None:
         super().__init__(spec, folder, events, anchors, top, together=together)
         self.top, self.sign = list(top), METRICS[spec.objective.metric].sign
+        self.all = list({candidate.id: candidate for candidate in [*top, *anchors]}.values())
         self.made = [d for d in folder.decisions if d["kind"] == "allocation"]
         self.stopped = next((d for d in folder.decisions if d["kind"] == "allocation-stop"), None)
         self.again = list(self.made)  # chosen before a kill, perhaps never run
@@ -201,7 +202,7 @@ class AdaptivePhase(ReplicatePhase):
         return 1 + max(*self.replicate.seeds, *self.spec.search.seeds)
 
     def _confirmation(self) -> Iterable[Job]:
-        """The leader and its rival on seeds that no choice has seen."""
+        """The two best of all, anchors included, on seeds that no choice has seen."""
         assert self.replicate.budget is not None
         recorded = next((d for d in self.folder.decisions if d["kind"] == CONFIRMATION), None)
         if recorded is None:
@@ -209,14 +210,14 @@ class AdaptivePhase(ReplicatePhase):
             seeds = list(range(first, first + self.replicate.confirmation_seeds))
             recorded = {"kind": CONFIRMATION, "candidates": [c.id for c in self._two_best()], "seeds": seeds}
             self.folder.record_decision(recorded)
-        known = {candidate.id: candidate for candidate in self.top}
+        known = {candidate.id: candidate for candidate in self.all}
         for candidate_id in recorded["candidates"]:
             job = self._job(known[candidate_id], tuple(recorded["seeds"]), CONFIRMATION)
             if job is not None:
                 yield job
 
     def _two_best(self) -> list[Candidate]:
-        alive = [candidate for candidate in self.top if len(self._scores(candidate))]
+        alive = [candidate for candidate in self.all if len(self._scores(candidate))]
         now = standing([self._scores(c) for c in alive], self.sign, derived_rng(self.spec.search.sampler_seed, "stop"))
         worth = now.p_best if now else [self.sign * float(self._scores(c).mean()) for c in alive]
         return [alive[i] for i in np.argsort(-np.asarray(worth), kind="stable")[:CONFIRMED]]

@@ -58,7 +58,9 @@ class CandidateSearch:
         if self.search.sampler == "grid" and recorded is None:
             recorded = self._grid[number] if number < len(self._grid) else None
         if recorded is not None:
-            self._study.enqueue_trial({k: self._coded(k, v) for k, v in recorded.items() if k in self.space.domains})
+            self._study.enqueue_trial(
+                {k: as_internal(self.space.domains[k], v) for k, v in recorded.items() if k in self.space.domains}
+            )
         trial = self._study.ask()
         self._trials[number] = trial
         return number, self._suggested(trial)
@@ -92,10 +94,6 @@ class CandidateSearch:
                 parameters[key] = _suggest(trial, key, domain)
         return parameters
 
-    def _coded(self, key: str, value: Any) -> Any:
-        domain = self.space.domains[key]
-        return domain.values.index(value) if isinstance(domain, OrdinalDomain) else value
-
     def _sampler(self, number: int) -> optuna.samplers.BaseSampler:
         """A sampler whose proposal depends on the study and ``number`` alone, not on its own past."""
         seed = derived_seed(self.search.sampler_seed, "sampler", number) % 2**32
@@ -126,6 +124,21 @@ class CandidateSearch:
         if self.search.scheduler == "median":
             return optuna.pruners.MedianPruner(n_startup_trials=4, n_warmup_steps=self._pruner_resource)
         return optuna.pruners.NopPruner()
+
+
+def as_internal(domain: Any, value: Any) -> Any:
+    """A value as Optuna holds it: ordinal ones by their place."""
+    return domain.values.index(value) if isinstance(domain, OrdinalDomain) else value
+
+
+def as_distribution(domain: Any) -> optuna.distributions.BaseDistribution:
+    if isinstance(domain, FloatDomain):
+        return optuna.distributions.FloatDistribution(domain.low, domain.high, log=domain.log, step=domain.step)
+    if isinstance(domain, IntDomain):
+        return optuna.distributions.IntDistribution(domain.low, domain.high, log=domain.log, step=domain.step)
+    if isinstance(domain, OrdinalDomain):
+        return optuna.distributions.IntDistribution(0, len(domain.values) - 1)
+    return optuna.distributions.CategoricalDistribution(domain.values)
 
 
 def _suggest(trial: optuna.Trial, key: str, domain: Any) -> Any:

@@ -7,17 +7,16 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from plmray.errors import FolderError, SetupError
 from plmray.files import write_atomic
 from plmray.orchestrate import provenance
 from plmray.orchestrate.folder import SweepFolder
 from plmray.orchestrate.tracking import Mirror, log_outcome
-from plmray.report.verdict import candidate_summaries, judge
-from plmray.report.write import write_report
+from plmray.report.verdict import candidate_summaries
+from plmray.report.write import judge_folder, write_report
 from plmray.results import costs_summary, read_costs, write_table
 from plmray.spec.checks import flat
+from plmray.spec.load import load_resolved
 from plmray.spec.sweep import SweepSpec
 
 
@@ -27,8 +26,7 @@ def sync_folder(path: Path, uri: str | None) -> tuple[int, str]:
     Raises SetupError when the store cannot be reached.
     """
     folder = SweepFolder(path)
-    resolved = yaml.safe_load((path / "resolved.yaml").read_text())
-    spec = SweepSpec.model_validate_json(json.dumps(resolved["sweep"]))
+    spec = load_resolved(path)
     store = uri or str(recorded_tracking(path)["uri"])
     metric = spec.objective.metric
     mirror = Mirror(store, spec.tracking.experiment, folder.sweep_id, spec.name, metric)
@@ -44,9 +42,9 @@ def sync_folder(path: Path, uri: str | None) -> tuple[int, str]:
         mirror.log_curve(result, folder.read_curve(result.trial_id))
         mirror.finish_trial(result)
     write_table(path, results)
-    verdict = judge(results, metric)
+    verdict = judge_folder(path, spec, results)
     costs = costs_summary(read_costs(path))
-    write_report(path, verdict, spec.name, costs)
+    write_report(path, verdict, spec.name, results)
     mirror.finish_candidates(candidate_summaries(results))
     log_outcome(
         mirror, verdict, path, costs, "complete" if not any(r.state == "FAILED" for r in results) else "failures"

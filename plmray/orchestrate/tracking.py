@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from plmray.report.verdict import Verdict
+from plmray.report.write import REPORT_FILES
 from plmray.results import TrialResult
 from plmray.trial import Candidate
 
@@ -321,7 +322,9 @@ def log_outcome(mirror: Mirror, verdict: Verdict, folder: Path, costs: Mapping[s
     if verdict.shares is not None:
         for name, share in (("seed", verdict.shares.seed_share), ("hyperparameters", verdict.shares.candidate_share)):
             numbers |= {f"share.{name}": share.value, f"share.{name}.low": share.low, f"share.{name}.high": share.high}
+    if verdict.parameters is not None:
+        numbers |= {f"share.{name}": share.value for name, share in verdict.parameters.parameters.items()}
     if verdict.spread.degrees:
         numbers["seed.sd"] = verdict.spread.sd.value
-    files = [folder / name for name in ("report.md", "report.json", "results.parquet", "resolved.yaml")]
+    files = [folder / name for name in (*REPORT_FILES, "results.parquet", "resolved.yaml")]
     mirror.finish_sweep(numbers, files, status)

@@ -1,4 +1,4 @@
-"""The numbers of a report: candidates, seed spread, anchors. Computed from results alone."""
+"""The numbers of a report: candidates, seed spread, shares, sources of noise. Computed from results alone."""
 
 from __future__ import annotations
 
@@ -10,17 +10,30 @@ from typing import Any
 import numpy as np
 
 from plmray.metrics import METRICS
+from plmray.report.cautions import cautions_of
+from plmray.report.contest import Contest, contest_of
+from plmray.report.parameters import Domains, anchors_missing, shares_of_parameters
 from plmray.results import ScoreGrid, TrialResult
-from plmray.stats.intervals import Estimate, mean_interval
+from plmray.seeds import derived_rng
+from plmray.stats.intervals import Array, Estimate, failure_rate, mean_interval
+from plmray.stats.ranking import Ranking, expected_best, rank
 from plmray.stats.spread import SeedSpread, pooled_seed_sd
-from plmray.stats.variance import AnchorShares, anchor_shares, seed_main_effect
+from plmray.stats.streams import StreamShares, stream_shares
+from plmray.stats.surrogate import ParameterShares
+from plmray.stats.variance import AnchorShares, grid_shares
+
+CONFIRMATION = "confirmation"
+EXPECTED_BEST_OF = (1, 2, 5, 10, 20, 50, 100)
 
 
 @dataclass(frozen=True)
 class CandidateRow:
-    """One candidate in one phase. ``sd`` is over its own seeds, NaN with fewer than two.
+    """One candidate in one phase. ``mean`` and ``test_mean`` are of its confirmation seeds where it has any, else of
+    all its seeds; ``adaptive`` is true where statistics chose the number of seeds and none confirm the mean.
 
-    ``train_loss`` is the mean over seeds before the first and before the last evaluation.
+    ``sd`` is over its own seeds, NaN with fewer than two; ``p_best``, ``ranks`` and ``shrunken_mean`` use moderated SDs
+    of all candidates. ``train_loss``: mean over seeds before the first and the last evaluation. ``failures``: rate of
+    trials without a score; ``mean_with_failures`` counts each as the worst score of the phase.
     """
 
     candidate_id: str
@@ -33,6 +46,13 @@ class CandidateRow:
     test_mean: Estimate
     train_loss: tuple[float, float]
     trainable_parameters: int | None
+    shrunken_mean: float
+    p_best: float
+    ranks: tuple[float, float]
+    failures: Estimate
+    mean_with_failures: float
+    confirmed: bool = False
+    adaptive: bool = False
 
 
 @dataclass(frozen=True)
@@ -48,14 +68,28 @@ class GroupRow:
 
 @dataclass(frozen=True)
 class Verdict:
+    """``parameters``: shares of single hyperparameters, None with fewer than ten anchors each (``anchors_missing``).
+
+    ``best_of``: what the best of so many blind draws would have been on average. ``importance``: what Optuna's
+    evaluators say of the searched candidates, see ``orchestrate.importance``.
+    """
+
     metric: str
     phase: str
     candidates: tuple[CandidateRow, ...]
     groups: tuple[GroupRow, ...]
     spread: SeedSpread
     shares: AnchorShares | None
+    parameters: ParameterShares | None
+    anchors_missing: int
+    contest: Contest | None
+    streams: StreamShares | None
+    test_correlation: float
+    best_of: Mapping[int, float]
     counts: Mapping[str, Mapping[str, int]]
     failures: tuple[TrialResult, ...]
+    allocation: Mapping[str, Any] | None = None
+    importance: Mapping[str, Any] | None = None
     confidence: float = 0.95
     warnings: tuple[str, ...] = field(default=())
 
@@ -64,31 +98,58 @@ class Verdict:
         return self.candidates[0] if self.candidates else None
 
 
-def judge(results: Sequence[TrialResult], metric: str, confidence: float = 0.95) -> Verdict:
-    """The verdict of a sweep: from the replicate phase where there is one, else from the search."""
+def judge(
+    results: Sequence[TrialResult],
+    metric: str,
+    confidence: float = 0.95,
+    *,
+    space: Domains | None = None,
+    decisions: Sequence[Mapping[str, Any]] = (),
+    importance: Mapping[str, Any] | None = None,
+) -> Verdict:
+    """The verdict of a sweep: from the replicate phase where there is one, else from the search.
+
+    Validation scores rank; test scores are shown and rank nothing.
+    """
     replicates = [r for r in results if r.phase == "replicate"]
     phase = "replicate" if any(r.score is not None for r in replicates) else "search"
-    judged = [r for r in results if r.phase == phase and not r.probe]
-    rows = sorted(_candidate_rows(judged, phase, confidence), key=lambda row: -METRICS[metric].sign * row.mean.value)
+    judged = [r for r in results if r.phase == phase and not r.probe and not r.varied]
+    sign = METRICS[metric].sign
+    grid, ranking = _ranked(judged, sign, confidence)
+    rows = _candidate_rows(judged, grid, ranking, phase, sign, confidence)
     anchors = [r for r in judged if "random" in r.origin.split("+")] if phase == "replicate" else []
+    anchors = [r for r in anchors if r.reason in ("", "fixed grid")]
+    contest = contest_of(rows, grid, ranking, sign, confidence)
+    spread = pooled_seed_sd(grid.by_candidate(), confidence)
+    anchor_grid = ScoreGrid.from_results(anchors)
+    correlation = rank_correlation(judged)
+    parameters = shares_of_parameters(anchors, space, confidence) if space else None
     return Verdict(
         metric=metric,
         phase=phase,
         candidates=tuple(rows),
         groups=tuple(_groups(judged, confidence)),
-        spread=pooled_seed_sd(ScoreGrid.from_results(judged).by_candidate(), confidence),
-        shares=anchor_shares(ScoreGrid.from_results(anchors).by_candidate(), confidence),
+        spread=spread,
+        shares=grid_shares(anchor_grid.scores, confidence) if anchors else None,
+        parameters=parameters,
+        anchors_missing=anchors_missing(len(anchor_grid.candidates), space) if space else 0,
+        contest=contest,
+        streams=streams_of(results, confidence),
+        test_correlation=correlation,
+        best_of=_best_of(anchor_grid, sign),
         counts=_counts(results),
         failures=tuple(r for r in results if r.state == "FAILED" or (r.state == "PRUNED" and _diverged(r))),
+        allocation=next((d for d in decisions if d.get("kind") == "allocation-stop"), None),
+        importance=importance,
         confidence=confidence,
-        warnings=tuple(_warnings(results, phase, rows, ScoreGrid.from_results(judged))),
+        warnings=tuple(cautions_of(results, phase, rows, grid, spread, contest, correlation, parameters)),
     )
 
 
 def candidate_summaries(results: Iterable[TrialResult]) -> dict[str, dict[str, float]]:
     """score.mean, score.sd and n_seeds by candidate: over replicate seeds where it has any, else search seeds."""
     summaries: dict[str, dict[str, float]] = {}
-    complete = [r for r in results if r.score is not None and not r.probe]
+    complete = [r for r in results if r.score is not None and not r.probe and not r.varied]
     for candidate_id in dict.fromkeys(r.candidate_id for r in complete):
         own = [r for r in complete if r.candidate_id == candidate_id]
         scores = np.array([r.score for r in own if r.phase == "replicate"] or [r.score for r in own], dtype=float)
@@ -99,24 +160,91 @@ def candidate_summaries(results: Iterable[TrialResult]) -> dict[str, dict[str, f
     return summaries
 
 
-def _candidate_rows(judged: Sequence[TrialResult], phase: str, confidence: float) -> Iterable[CandidateRow]:
-    complete = [r for r in judged if r.score is not None]
-    for candidate_id in dict.fromkeys(r.candidate_id for r in complete):
-        own = [r for r in complete if r.candidate_id == candidate_id]
-        scores = np.array([r.score for r in own], dtype=float)
-        tests = np.array([r.test_score for r in own if r.test_score is not None], dtype=float)
-        yield CandidateRow(
-            candidate_id,
-            own[0].origin,
-            phase,
-            own[0].parameters,
-            mean_interval(scores, confidence),
-            float(scores.std(ddof=1)) if len(scores) > 1 else math.nan,
-            len(scores),
-            mean_interval(tests, confidence),
-            (_mean(r.first_train_loss for r in own), _mean(r.last_train_loss for r in own)),
-            own[0].provenance.get("trainable_parameters"),
+def streams_of(results: Sequence[TrialResult], confidence: float = 0.95) -> StreamShares | None:
+    """Seed noise by stream, where the sweep moved streams one at a time (``replicate.vary``)."""
+    varied = [r for r in results if r.varied and r.score is not None]
+    if not varied:
+        return None
+    candidates = list(dict.fromkeys(r.candidate_id for r in varied))
+    main = [r for r in results if r.phase == "replicate" and not r.varied and r.score is not None]
+    held = {r.trial_id: r.score for r in main}
+    whole = [_scores(r for r in main if r.candidate_id == c) for c in candidates]
+    by_stream = {}
+    for stream in dict.fromkeys(r.varied for r in varied):
+        own = [[r for r in varied if r.candidate_id == c and r.varied == stream] for c in candidates]
+        # The trial that holds every stream at the first seed belongs to each of them.
+        base = [held.get(trials[0].trial_id.rpartition("-")[0]) if trials else None for trials in own]
+        by_stream[stream] = [
+            np.array([*(r.score for r in trials), *([] if b is None else [b])], dtype=float)
+            for trials, b in zip(own, base, strict=True)
+        ]
+    return stream_shares(whole, by_stream, confidence)
+
+
+def rank_correlation(judged: Sequence[TrialResult]) -> float:
+    """Spearman's correlation of validation and test over trials; NaN with fewer than five that have both."""
+    pairs = np.array([(r.score, r.test_score) for r in judged if r.score is not None and r.test_score is not None])
+    if len(pairs) < 5 or np.ptp(pairs[:, 0]) == 0 or np.ptp(pairs[:, 1]) == 0:
+        return math.nan
+    from scipy import stats
+
+    return float(stats.spearmanr(pairs[:, 0], pairs[:, 1]).statistic)
+
+
+def _ranked(judged: Sequence[TrialResult], sign: float, confidence: float) -> tuple[ScoreGrid, Ranking | None]:
+    grid = ScoreGrid.from_results(judged)
+    if not grid.candidates:
+        return grid, None
+    return grid, rank(grid.by_candidate(), sign, derived_rng(0, "rank"), confidence)
+
+
+def _candidate_rows(
+    judged: Sequence[TrialResult],
+    grid: ScoreGrid,
+    ranking: Ranking | None,
+    phase: str,
+    sign: float,
+    confidence: float,
+) -> list[CandidateRow]:
+    """Best mean first."""
+    if ranking is None:
+        return []
+    worst = sign * min(sign * r.score for r in judged if r.score is not None)
+    rows = []
+    for index in np.argsort(-sign * ranking.means, kind="stable"):
+        candidate_id = grid.candidates[index]
+        every = [r for r in judged if r.candidate_id == candidate_id]
+        own = [r for r in every if r.score is not None]
+        confirming = [r for r in own if r.reason == CONFIRMATION]
+        shown = confirming or own
+        scores = _scores(own)
+        lost = sum(r.score is None for r in every)
+        rows.append(
+            CandidateRow(
+                candidate_id,
+                own[0].origin,
+                phase,
+                own[0].parameters,
+                mean_interval(_scores(shown), confidence),
+                float(scores.std(ddof=1)) if len(scores) > 1 else math.nan,
+                len(scores),
+                mean_interval(np.array([r.test_score for r in shown if r.test_score is not None], float), confidence),
+                (_mean(r.first_train_loss for r in own), _mean(r.last_train_loss for r in own)),
+                own[0].provenance.get("trainable_parameters"),
+                float(ranking.shrunken[index]),
+                float(ranking.p_best[index]),
+                (float(ranking.low_rank[index]), float(ranking.high_rank[index])),
+                failure_rate(lost, len(every), confidence),
+                float(np.mean([*scores, *[worst] * lost])),
+                confirmed=bool(confirming),
+                adaptive=not confirming and any(r.reason not in ("", "fixed grid") for r in own),
+            )
         )
+    return rows
+
+
+def _scores(results: Iterable[TrialResult]) -> Array:
+    return np.array([r.score for r in results], dtype=float)
 
 
 def _mean(values: Iterable[float | None]) -> float:
@@ -136,6 +264,11 @@ def _groups(judged: Sequence[TrialResult], confidence: float) -> Iterable[GroupR
             yield GroupRow(key, level, mean_interval(by_seed, confidence), len(grid.candidates), len(own))
 
 
+def _best_of(anchors: ScoreGrid, sign: float) -> dict[int, float]:
+    means = np.array([scores.mean() for scores in anchors.by_candidate()])
+    return {n: expected_best(means, n, sign) for n in EXPECTED_BEST_OF if n <= len(means)}
+
+
 def _counts(results: Sequence[TrialResult]) -> dict[str, dict[str, int]]:
     counts: dict[str, dict[str, int]] = {}
     for result in results:
@@ -146,27 +279,3 @@ def _counts(results: Sequence[TrialResult]) -> dict[str, dict[str, int]]:
 
 def _diverged(result: TrialResult) -> bool:
     return result.error is not None and "diverged" in result.error
-
-
-def _warnings(
-    results: Sequence[TrialResult], phase: str, rows: Sequence[CandidateRow], grid: ScoreGrid
-) -> Iterable[str]:
-    if phase == "search":
-        yield (
-            "no replicate trial has a score: these scores chose the winner, so the winner's mean is too good "
-            "(winner's curse), and there is no test score"
-        )
-    elif len(rows) > 1:
-        yield f"the best of {len(rows)} means is a little too good: the seeds that rank the candidates also judge them"
-    shared = seed_main_effect(grid.scores)
-    if shared is not None and shared < 0.05:
-        yield (
-            f"the same seed moves all candidates alike (p = {shared:.2g}): the intervals of the seed spread and of the "
-            "shares take seeds as independent between candidates and are too narrow here"
-        )
-    if rows and rows[0].num_seeds < 3:
-        yield f"the best candidate has {rows[0].num_seeds} seed(s): too few to tell luck from merit"
-    for name, what in (("torch", "torch"), ("device", "device"), ("engine_class", "engine")):
-        kinds = sorted({str(r.provenance[name]) for r in results if name in r.provenance})
-        if len(kinds) > 1:
-            yield f"trials come from more than one {what}: {', '.join(kinds)}"

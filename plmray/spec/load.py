@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import yaml
 from pydantic import ValidationError
 
 from plmray.errors import Fault, SpecError, nearest_name
@@ -164,3 +166,9 @@ def parse_parameters(text: Mapping[str, Any], spec: SweepSpec) -> dict[str, Any]
     if faults:
         raise SpecError(faults)
     return dict(text)
+
+
+def load_resolved(folder: Path) -> SweepSpec:
+    """The sweep of a sweep folder, as ``resolved.yaml`` keeps it."""
+    tree = yaml.safe_load((folder / "resolved.yaml").read_text())["sweep"]
+    return SweepSpec.model_validate_json(json.dumps(tree))

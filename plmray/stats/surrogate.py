@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,6 +14,7 @@ from plmray.stats.intervals import Array, Estimate
 
 ANCHORS_PER_PARAMETER = 10
 POSTERIOR_DRAWS = 200
+FEATURES = 512
 SHORTEST, LONGEST = 0.1, 30.0  # length scales, in widths of a parameter's domain
 
 
@@ -55,7 +56,7 @@ def parameter_shares(
     surrogate = _Surrogate.fit(codes, means, noise / counts, list(columns.values()))
     first, second = draws
     mixed = [_frozen(first, second, own) for own in columns.values()]
-    values = surrogate.sample(np.concatenate([first, second, *mixed]), rng, POSTERIOR_DRAWS)
+    values = surrogate.sample(np.concatenate([first, second, *mixed]), noise / counts, rng, POSTERIOR_DRAWS)
     parts = values.reshape(POSTERIOR_DRAWS, 2 + len(columns), len(first))
     own = np.stack([_covariance(parts[:, 0], parts[:, 2 + j]) for j in range(len(columns))])
     total = parts[:, :2].reshape(POSTERIOR_DRAWS, -1).var(axis=1)
@@ -123,14 +124,25 @@ class _Surrogate:
         residual = means - mean
         return cls(codes, residual, mean, scale, lengths, groups, root, linalg.cho_solve((root, True), residual))
 
-    def sample(self, points: Array, rng: np.random.Generator, draws: int) -> Array:
-        """(draws, n_points) functions from the posterior."""
+    def sample(self, points: Array, noise: Array, rng: np.random.Generator, draws: int) -> Array:
+        """(draws, n_points) functions from the posterior: draws of the prior, each corrected by what it misses of the
+        data. ``noise``: (n_candidates,) variance of their means. Source: Wilson et al. 2020, pathwise conditioning."""
+        prior = self._prior_functions(rng, draws)
+        at_data = prior(self.codes) + rng.normal(size=(draws, len(self.codes))) * np.sqrt(noise)
+        correction = linalg.cho_solve((self.root, True), (self.residual - at_data).T)
         across = _kernel(points, self.codes, self.scale, self.lengths, self.groups)
-        solved = linalg.solve_triangular(self.root, across.T, lower=True)
-        covariance = _kernel(points, points, self.scale, self.lengths, self.groups) - solved.T @ solved
-        factor = linalg.cholesky(covariance + np.eye(len(points)) * 1e-6 * self.scale**2, lower=True)
-        drawn: Array = (self.mean + across @ self.alpha) + rng.normal(size=(draws, len(points))) @ factor.T
+        drawn: Array = self.mean + prior(points) + (across @ correction).T
         return drawn
+
+    def _prior_functions(self, rng: np.random.Generator, draws: int) -> Callable[[Array], Array]:
+        """Functions with this kernel, by random Fourier features (Rahimi & Recht 2007)."""
+        by_column = np.ones(self.codes.shape[1])
+        for own, length in zip(self.groups, self.lengths, strict=True):
+            by_column[list(own)] = length
+        frequencies = rng.normal(size=(self.codes.shape[1], FEATURES)) / by_column[:, None]
+        phases, weights = rng.uniform(0, 2 * np.pi, size=FEATURES), rng.normal(size=(FEATURES, draws))
+        size = self.scale * math.sqrt(2 / FEATURES)
+        return lambda points: size * (np.cos(points @ frequencies + phases) @ weights).T
 
     def lack_of_fit(self, counts: NDArray[np.int64], noise: float, degrees: int) -> float:
         """F of weighted residuals against the pure error; NaN where the fit leaves no freedom or nothing spreads."""

@@ -27,6 +27,7 @@ Score = Callable[[Trial], float | None]
 
 def noisy(trial: Trial) -> float:
     rank = float(trial.candidate.parameters["adapter.rank"])
+    rank = rank if rank <= 6 else 0.0  # the anchors
     return 0.5 * rank + float(derived_rng(trial.seed, f"noise {trial.candidate.id} {trial.varied}").normal())
 
 
@@ -88,6 +89,15 @@ def test_adaptive_spends_its_budget_where_it_matters_and_confirms(tmp_path: Path
     assert not seen & {r.seed for r in confirmed}
     anchors = [r for r in fake.folder.results.values() if r.origin == "random"]
     assert {r.seed for r in anchors} == {101, 102, 103} and {r.reason for r in anchors} == {"fixed grid"}
+
+
+def test_an_anchor_that_leads_is_confirmed_too(tmp_path: Path) -> None:
+    def score(trial: Trial) -> float:
+        return noisy(trial) + 10.0 * (trial.candidate.parameters["adapter.rank"] == 12)
+
+    fake = Fake(tmp_path, score).run()
+    best = next(r.candidate_id for r in fake.folder.results.values() if r.parameters["adapter.rank"] == 12)
+    assert fake.decisions("confirmation")[0]["candidates"][0] == best
 
 
 def test_every_trial_says_why_it_ran(tmp_path: Path) -> None:

@@ -29,7 +29,7 @@ def judged(rng: np.random.Generator, anchors: int = 40, seeds: int = 5):
     scores = effect(codes)[:, None] + SEED_SD * rng.normal(size=(anchors, seeds))
     noise = float(scores.var(axis=1, ddof=1).mean())
     counts = np.full(anchors, seeds)
-    draws = space(rng, 256), space(rng, 256)
+    draws = space(rng, 2048), space(rng, 2048)
     return parameter_shares(codes, scores.mean(axis=1), counts, noise, anchors * (seeds - 1), COLUMNS, draws, rng)
 
 
@@ -48,7 +48,7 @@ def test_pure_noise_is_the_seeds() -> None:
     codes = space(rng, 40)
     scores = rng.normal(size=(40, 5))
     noise = float(scores.var(axis=1, ddof=1).mean())
-    draws = space(rng, 256), space(rng, 256)
+    draws = space(rng, 2048), space(rng, 2048)
     found = parameter_shares(codes, scores.mean(axis=1), np.full(40, 5), noise, 160, COLUMNS, draws, rng)
     assert found.seed.value > 0.8
     assert all(estimate.value < 0.15 for estimate in found.parameters.values())

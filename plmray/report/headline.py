@@ -1,0 +1,63 @@
+"""The verdict in one sentence."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+
+from plmray.report.text import interval, percent, seeds, share
+from plmray.report.verdict import Verdict
+
+PLAIN_NAMES = {"optimizer.lr": "learning rate", "optimizer.weight_decay": "weight decay", "batch_size": "batch size"}
+
+
+def headline(verdict: Verdict) -> str:
+    """What explains the spread; who is best and how surely; what would settle it."""
+    if verdict.best is None:
+        return "No candidate completed: see the failures below."
+    text = "; ".join(part for part in (*_sources(verdict), _best(verdict), *_contest(verdict)) if part)
+    return text[0].upper() + text[1:] + "."
+
+
+def plain_name(parameter: str) -> str:
+    """A hyperparameter as people say it: 'optimizer.lr' is the learning rate, 'adapter.rank' the adapter rank."""
+    return PLAIN_NAMES.get(parameter, parameter.replace(".", " ").replace("_", " "))
+
+
+def _sources(verdict: Verdict) -> Iterator[str]:
+    shares, parameters = verdict.shares, verdict.parameters
+    if shares is None:
+        yield "the seed's share of the variance is unknown (fewer than two random candidates have scores)"
+    elif shares.candidate_variance <= 0:
+        yield f"differences between the {shares.num_candidates} random candidates are too small to see beside the seed"
+    elif parameters is not None:
+        name = max(parameters.parameters, key=lambda key: parameters.parameters[key].value)
+        top, seed = parameters.parameters[name], shares.seed_share
+        yield f"{plain_name(name)} explains {share(top)} of the variance, the seed {share(seed)}"
+    else:
+        seed = shares.seed_share
+        yield (
+            f"across {shares.num_candidates} random candidates the seed explains {share(seed)} of the variance, the "
+            f"hyperparameters together {percent(shares.candidate_share.value)}"
+        )
+
+
+def _best(verdict: Verdict) -> str:
+    best = verdict.best
+    assert best is not None
+    text = f"the best candidate, {best.candidate_id}, has {verdict.metric} {interval(best.mean)} over "
+    text += seeds(best.num_seeds)
+    return text + (f" (test {interval(best.test_mean)})" if math.isfinite(best.test_mean.value) else "")
+
+
+def _contest(verdict: Verdict) -> Iterator[str]:
+    contest = verdict.contest
+    if contest is None:
+        return
+    yield f"one run of it beats one of the second with probability {contest.p_beats:.2f}"
+    if contest.is_settled:
+        yield "more seeds are not needed to tell the two apart"
+    elif contest.more_seeds is None:
+        yield "no affordable number of seeds would tell the two apart: take either"
+    elif contest.more_seeds > 0:
+        yield f"about {contest.more_seeds} more seeds of both would settle which is better"

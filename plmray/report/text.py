@@ -1,0 +1,65 @@
+"""Numbers, intervals and tables as text."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from plmray.stats.intervals import Estimate
+
+
+def table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
+    """A Markdown table that also reads well in a terminal: columns are padded."""
+    cells = [list(header), *[list(row) for row in rows]]
+    widths = [max(len(row[column]) for row in cells) for column in range(len(header))]
+    lines = [
+        "| " + " | ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) + " |" for row in cells
+    ]
+    return [lines[0], "|" + "|".join("-" * (width + 2) for width in widths) + "|", *lines[1:]]
+
+
+def seeds(count: int) -> str:
+    return f"{count} seed" if count == 1 else f"{count} seeds"
+
+
+def too_small() -> str:
+    return "; differences between candidates are too small to see."
+
+
+def interval(estimate: Estimate) -> str:
+    if not math.isfinite(estimate.value):
+        return "-"
+    if not math.isfinite(estimate.low):
+        return number(estimate.value)
+    return f"{number(estimate.value)} [{number(estimate.low)}, {number(estimate.high)}]"
+
+
+def share(estimate: Estimate) -> str:
+    return f"{percent(estimate.value)} {_percentinterval(estimate)}"
+
+
+def percent(value: float) -> str:
+    return f"{100 * value:.0f} %" if math.isfinite(value) else "-"
+
+
+def _percentinterval(estimate: Estimate) -> str:
+    return f"[{100 * estimate.low:.0f}, {100 * estimate.high:.0f}]" if math.isfinite(estimate.low) else ""
+
+
+def number(value: float) -> str:
+    return f"{value:.4g}" if math.isfinite(value) else "-"
+
+
+def short(value: Any) -> str:
+    return f"{value:.3g}" if isinstance(value, float) else str(value)
+
+
+def without_nan(value: Any) -> Any:
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    if isinstance(value, Mapping):
+        return {key: without_nan(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [without_nan(item) for item in value]
+    return value
