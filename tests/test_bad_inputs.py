@@ -46,7 +46,36 @@ SPEC_FAULTS: dict[str, tuple[Change, str, str]] = {
     "negative seed": (put("search", "seeds", value=[-1]), "search.seeds.0", "greater than or equal to 0"),
     "search seed used again": (put("replicate", "seeds", value=[1, 101]), "replicate.seeds", "Use fresh seeds"),
     "more winners than candidates": (put("replicate", "top", value=9), "replicate.top", "at most search.candidates"),
-    "adaptive allocation": (put("replicate", "allocation", value="adaptive"), "replicate.allocation", "'fixed'"),
+    "unknown allocation": (put("replicate", "allocation", value="racing"), "replicate.allocation", "'adaptive'"),
+    "adaptive without a budget": (put("replicate", "allocation", value="adaptive"), "replicate", "needs budget"),
+    "adaptive with one candidate": (
+        put("replicate", value={"top": 1, "seeds": [9], "allocation": "adaptive", "budget": {"trials": 9}}),
+        "replicate",
+        "top is 1, expected 2+",
+    ),
+    "a budget too small to begin": (
+        put("replicate", value={"top": 3, "seeds": [9], "allocation": "adaptive", "budget": {"trials": 5}}),
+        "replicate",
+        "fewer than two for each of 3",
+    ),
+    "a budget for a fixed grid": (
+        put("replicate", "budget", value={"trials": 9}),
+        "replicate",
+        "budget belongs to allocation: adaptive",
+    ),
+    "confirming a fixed grid": (put("replicate", "confirm", value=3), "replicate", "confirm belongs to allocation"),
+    "a stream varied twice": (put("replicate", "vary", value=["init", "init"]), "replicate", "a stream twice"),
+    "varying with one seed": (
+        put("replicate", value={"top": 1, "seeds": [9], "vary": ["init"]}),
+        "replicate",
+        "vary needs two seeds",
+    ),
+    "varying a split that is given": (
+        put("replicate", "vary", value=["split"]),
+        "replicate.vary",
+        "validation_fraction",
+    ),
+    "an unknown stream": (put("replicate", "vary", value=["weather"]), "replicate.vary.0", "'init'"),
     "packing what shares nothing": (
         lambda tree: (
             put("resources", value={"engine": "packed"})(tree),

@@ -30,7 +30,7 @@ class Progress:
 
     def finished(self, result: TrialResult) -> None:
         self.done += 1
-        if result.score is not None:
+        if result.score is not None and not result.varied:
             self.scores.setdefault(f"{result.phase} {result.candidate_id}", []).append(result.score)
         what = f"{self.metric.name} {result.score:.4f}" if result.score is not None else self._reason(result)
         self.echo(
