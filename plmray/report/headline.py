@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from plmray.report.text import interval, percent, seeds, share
 from plmray.report.verdict import Verdict
 
+AFFORDABLE = 200  # seeds
 PLAIN_NAMES = {"optimizer.lr": "learning rate", "optimizer.weight_decay": "weight decay", "batch_size": "batch size"}
 
 
@@ -46,7 +47,7 @@ def _best(verdict: Verdict) -> str:
     best = verdict.best
     assert best is not None
     text = f"the best candidate, {best.candidate_id}, has {verdict.metric} {interval(best.mean)} over "
-    text += seeds(best.num_seeds)
+    text += f"{best.interval_seeds} fresh seeds" if best.confirmed else seeds(best.num_seeds)
     return text + (f" (test {interval(best.test_mean)})" if math.isfinite(best.test_mean.value) else "")
 
 
@@ -57,7 +58,7 @@ def _contest(verdict: Verdict) -> Iterator[str]:
     yield f"one run of it beats one of the second with probability {contest.p_beats:.2f}"
     if contest.is_settled:
         yield "more seeds are not needed to tell the two apart"
-    elif contest.more_seeds is None:
+    elif contest.more_seeds is None or contest.more_seeds > AFFORDABLE:
         yield "no affordable number of seeds would tell the two apart: take either"
     elif contest.more_seeds > 0:
         yield f"about {contest.more_seeds} more seeds of both would settle which is better"

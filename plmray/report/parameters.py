@@ -16,7 +16,7 @@ from plmray.stats.spread import pooled_seed_sd
 from plmray.stats.surrogate import ANCHORS_PER_PARAMETER, ParameterShares, parameter_shares
 
 Domains = Mapping[str, FloatDomain | IntDomain | ChoiceDomain | OrdinalDomain]
-DRAWS = 2048
+DRAWS = 2048  # points of the space
 ABSENT = 0.5  # the code of a parameter that does not exist beside the others
 
 

@@ -33,7 +33,8 @@ class CandidateRow:
 
     ``sd`` is over its own seeds, NaN with fewer than two; ``p_best``, ``ranks`` and ``shrunken_mean`` use moderated SDs
     of all candidates. ``train_loss``: mean over seeds before the first and the last evaluation. ``failures``: rate of
-    trials without a score; ``mean_with_failures`` counts each as the worst score of the phase.
+    trials without a score; ``mean_with_failures`` counts each as the worst score of the phase; ``interval_seeds``: of
+    ``mean``.
     """
 
     candidate_id: str
@@ -51,6 +52,7 @@ class CandidateRow:
     ranks: tuple[float, float]
     failures: Estimate
     mean_with_failures: float
+    interval_seeds: int
     confirmed: bool = False
     adaptive: bool = False
 
@@ -236,6 +238,7 @@ def _candidate_rows(
                 (float(ranking.low_rank[index]), float(ranking.high_rank[index])),
                 failure_rate(lost, len(every), confidence),
                 float(np.mean([*scores, *[worst] * lost])),
+                len(shown),
                 confirmed=bool(confirming),
                 adaptive=not confirming and any(r.reason not in ("", "fixed grid") for r in own),
             )

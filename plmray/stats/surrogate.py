@@ -49,8 +49,8 @@ def parameter_shares(
 
     A Gaussian process with one length scale a parameter; its noise is fixed to the pure error noise / count, so that
     seed luck is not taken for an effect. First-order shares are Var(E[f | x_j]) by pick-freeze over ``draws``; their
-    intervals are of draws from the posterior: they hold what few anchors leave open, given the kernel. Assumes
-    parameters independent in the space; where one exists only under another, its share counts what it adds there.
+    intervals are of draws from the posterior: they hold what few anchors leave open, given the kernel and its scales.
+    Assumes parameters independent in the space; where one exists only under another, its share counts what it adds there.
     About ten anchors a parameter are needed. Source: Oakley & O'Hagan 2004; Saltelli et al. 2010 for the estimator.
     """
     surrogate = _Surrogate.fit(codes, means, noise / counts, list(columns.values()))
@@ -58,8 +58,10 @@ def parameter_shares(
     mixed = [_frozen(first, second, own) for own in columns.values()]
     values = surrogate.sample(np.concatenate([first, second, *mixed]), noise / counts, rng, POSTERIOR_DRAWS)
     parts = values.reshape(POSTERIOR_DRAWS, 2 + len(columns), len(first))
-    own = np.stack([_covariance(parts[:, 0], parts[:, 2 + j]) for j in range(len(columns))])
-    total = parts[:, :2].reshape(POSTERIOR_DRAWS, -1).var(axis=1)
+    # Every draw weighs the points anew, so that the intervals also hold the chance in the points themselves.
+    weights = rng.multinomial(len(first), np.full(len(first), 1 / len(first)), size=POSTERIOR_DRAWS) / len(first)
+    own = np.stack([_covariance(parts[:, 0], parts[:, 2 + j], weights) for j in range(len(columns))])
+    total = (_covariance(parts[:, 0], parts[:, 0], weights) + _covariance(parts[:, 1], parts[:, 1], weights)) / 2
     seeds = noise * degrees / rng.chisquare(degrees, size=POSTERIOR_DRAWS)
     shares = np.maximum(own, 0.0) / (total + seeds)
     seed = seeds / (total + seeds)
@@ -77,9 +79,10 @@ def _frozen(first: Array, second: Array, kept: Sequence[int]) -> Array:
     return mixed
 
 
-def _covariance(a: Array, b: Array) -> Array:
-    """Row by row."""
-    found: Array = ((a - a.mean(axis=1, keepdims=True)) * (b - b.mean(axis=1, keepdims=True))).mean(axis=1)
+def _covariance(a: Array, b: Array, weights: Array) -> Array:
+    """Row by row, with weights that sum to 1."""
+    mean_a, mean_b = (weights * a).sum(axis=1, keepdims=True), (weights * b).sum(axis=1, keepdims=True)
+    found: Array = (weights * (a - mean_a) * (b - mean_b)).sum(axis=1)
     return found
 
 
