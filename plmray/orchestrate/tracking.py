@@ -206,8 +206,10 @@ class Mirror:
             "plmray.candidate_id": trial.candidate_id,
             "plmray.phase": trial.phase,
             "plmray.seed": str(trial.seed),
+            **({"plmray.reason": trial.reason} if trial.reason else {}),
+            **({"plmray.varied": trial.varied} if trial.varied else {}),
         }
-        run_id = self._run(key, f"{trial.phase} seed {trial.seed}", parent, tags)
+        run_id = self._run(key, f"{trial.phase} {trial.varied or 'seed'} {trial.seed}", parent, tags)
         if key not in self._described:
             self._log_params(run_id, {**trial.parameters, "seed": trial.seed})
             self._described.add(key)

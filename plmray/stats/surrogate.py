@@ -50,7 +50,7 @@ def parameter_shares(
     A Gaussian process with one length scale a parameter; its noise is fixed to the pure error noise / count, so that
     seed luck is not taken for an effect. First-order shares are Var(E[f | x_j]) by pick-freeze over ``draws``; their
     intervals are of draws from the posterior: they hold what few anchors leave open, given the kernel and its scales.
-    Assumes parameters independent in the space; where one exists only under another, its share counts what it adds there.
+    Takes parameters as independent; where one exists only under another, its share counts what it adds there.
     About ten anchors a parameter are needed. Source: Oakley & O'Hagan 2004; Saltelli et al. 2010 for the estimator.
     """
     surrogate = _Surrogate.fit(codes, means, noise / counts, list(columns.values()))

@@ -1,0 +1,212 @@
+"""Verdicts of made-up results: planted truth first, then everything that is missing, equal or broken."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+from xml.etree import ElementTree
+
+import numpy as np
+import pytest
+
+from plmray.report.headline import headline
+from plmray.report.html import page
+from plmray.report.markdown import markdown
+from plmray.report.verdict import Verdict, judge
+from plmray.report.write import to_json
+from plmray.results import TrialResult
+from plmray.spec.space import ChoiceDomain, FloatDomain
+
+SPACE = {
+    "optimizer.lr": FloatDomain(kind="float", low=1e-4, high=1e-2, log=True),
+    "head.kind": ChoiceDomain(kind="choice", values=["linear", "dense"]),
+}
+
+
+def trial(
+    candidate: str, seed: int, score: float | None, test: float | None = 0.5, origin: str = "random", **changes: Any
+) -> TrialResult:
+    facts: dict[str, Any] = {
+        "trial_id": f"{candidate}-s{seed}",
+        "candidate_id": candidate,
+        "origin": origin,
+        "phase": "replicate",
+        "seed": seed,
+        "state": "COMPLETE" if score is not None else "FAILED",
+        "score": score,
+        "test_score": test if score is not None else None,
+        "error": None if score is not None else "the worker died",
+        "reason": "fixed grid",
+    }
+    return TrialResult(**{**facts, **changes})
+
+
+def sweep(anchors: int, seeds: int, sd: float, score: Callable[[float, str], float]) -> list[TrialResult]:
+    """Random candidates over SPACE with normal seed noise; the test score follows validation."""
+    rng = np.random.default_rng(5)
+    results = []
+    for number in range(anchors):
+        parameters = {"optimizer.lr": float(10 ** rng.uniform(-4, -2)), "head.kind": ["linear", "dense"][number % 2]}
+        truth = score(math.log10(parameters["optimizer.lr"]), str(parameters["head.kind"]))
+        for seed in range(seeds):
+            own = truth + sd * rng.normal()
+            results.append(trial(f"c{number:02d}", seed, own, own - 0.1, parameters=parameters))
+    return results
+
+
+def shown(verdict: Verdict) -> str:
+    """Every form of the report can be made; the text of one."""
+    text = markdown(verdict, "made-up")
+    assert "nan" not in text.lower().replace("finance", "")
+    json.loads(to_json(verdict, "made-up"), parse_constant=lambda name: pytest.fail(f"{name} in JSON"))
+    assert page(text, {}).startswith("<!doctype html>")
+    return text
+
+
+def test_planted_shares_come_back_in_the_sentence() -> None:
+    """Var of the rate's effect: 4/12; of the head: .01; of the seed: .04."""
+    results = sweep(40, 4, 0.2, lambda rate, kind: rate + 0.2 * (kind == "dense"))
+    verdict = judge(results, "spearman", space=SPACE)
+    assert verdict.parameters is not None and verdict.shares is not None
+    truth = (4 / 12) / (4 / 12 + 0.01 + 0.04)
+    rate = verdict.parameters.parameters["optimizer.lr"]
+    assert rate.low < truth < rate.high
+    assert verdict.shares.seed_share.low < 0.04 / (4 / 12 + 0.01 + 0.04) < verdict.shares.seed_share.high
+    assert re.match(r"Learning rate explains \d\d % \[\d\d, \d\d\] of the variance, the seed \d+ %", headline(verdict))
+    assert sum(row.p_best for row in verdict.candidates) == pytest.approx(1.0)
+    assert "By hyperparameter" in shown(verdict)
+
+
+def test_fewer_anchors_say_how_many_are_missing() -> None:
+    verdict = judge(sweep(8, 3, 0.2, lambda rate, kind: rate), "spearman", space=SPACE)
+    assert verdict.parameters is None and verdict.anchors_missing == 12
+    assert "need 12 more random candidates" in shown(verdict)
+
+
+def test_pure_noise_is_called_too_small_to_see() -> None:
+    found = [judge(sweep(8, 4, 0.2, lambda rate, kind: 0.5), "spearman", space=SPACE)]
+    assert found[0].shares is not None
+    assert found[0].shares.seed_share.high > 0.9
+    shown(found[0])
+
+
+def test_test_scores_rank_nothing() -> None:
+    results = sweep(8, 3, 0.2, lambda rate, kind: rate)
+    turned = [TrialResult(**{**r.to_dict(), "test_score": -(r.test_score or 0.0)}) for r in results]
+    one, other = (judge(rows, "spearman", space=SPACE) for rows in (results, turned))
+    assert [row.candidate_id for row in one.candidates] == [row.candidate_id for row in other.candidates]
+    assert one.contest == other.contest and one.shares == other.shares
+    assert any("hardly informs the test" in warning for warning in other.warnings)
+    assert not any("hardly informs the test" in warning for warning in one.warnings)
+
+
+def test_smaller_is_better_for_an_error() -> None:
+    verdict = judge(
+        [trial("a", s, 1.0 + 0.1 * s) for s in range(3)] + [trial("b", s, 2.0 + 0.1 * s) for s in range(3)], "mse"
+    )
+    assert verdict.best is not None and verdict.best.candidate_id == "a"
+    assert verdict.contest is not None and verdict.contest.p_beats > 0.9
+
+
+CASES: dict[str, tuple[Sequence[TrialResult], str]] = {
+    "nothing": ([], "No candidate completed"),
+    "all failed": ([trial("a", 1, None)], "No candidate completed"),
+    "one candidate": ([trial("a", s, 0.5 + 0.01 * s) for s in range(3)], "over 3 seeds"),
+    "one candidate, one seed": ([trial("a", 1, 0.5)], "1 seed"),
+    "one seed each": ([trial(name, 1, value) for name, value in (("a", 0.5), ("b", 0.6))], "too few to tell luck"),
+    "constant scores": ([trial(n, s, 0.5) for n in "ab" for s in range(3)], "no affordable number of seeds"),
+    "ties": (
+        [trial(n, s, 0.5 + 0.1 * s) for n in "abc" for s in range(3)],
+        "no affordable number of seeds",
+    ),
+    "unbalanced": (
+        [trial("a", s, 0.5 + 0.01 * s) for s in range(6)] + [trial("b", s, 0.6 + 0.02 * s) for s in range(2)],
+        "2 seeds",
+    ),
+    "failed trials": (
+        [*(trial("a", s, 0.5 + 0.01 * s) for s in range(3)), trial("a", 9, None)],
+        "lost trials",
+    ),
+    "pruned candidates": (
+        [trial("a", s, 0.5 + s, phase="search") for s in range(2)]
+        + [trial("b", s, None, phase="search", state="PRUNED", error="stopped by asha") for s in range(2)],
+        "winner's curse",
+    ),
+    "test taken in the search": (
+        [trial("a", s, 0.5 + s, phase="search") for s in range(2)],
+        "no longer untouched",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_a_stated_answer_for_everything_that_can_be_missing(case: str) -> None:
+    results, expected = CASES[case]
+    verdict = judge(results, "spearman", space=SPACE)
+    assert expected in shown(verdict)
+
+
+def test_failures_are_counted_three_ways() -> None:
+    results = [*(trial("a", s, 0.8) for s in range(3)), trial("a", 9, None), *(trial("b", s, 0.2) for s in range(3))]
+    best = judge(results, "spearman").best
+    assert best is not None
+    assert best.mean.value == pytest.approx(0.8)
+    assert best.mean_with_failures == pytest.approx((3 * 0.8 + 0.2) / 4)
+    assert best.failures.low < 0.25 < best.failures.high
+
+
+def test_unequal_spreads_lose_the_pooled_interval() -> None:
+    rng = np.random.default_rng(0)
+    results = [trial(f"c{n}", s, float(rng.normal(0, 0.001 if n else 1.0))) for n in range(4) for s in range(12)]
+    verdict = judge(results, "spearman")
+    assert math.isnan(verdict.spread.sd.low)
+    assert any("spread differs" in warning for warning in verdict.warnings)
+
+
+def test_confirmed_means_are_of_fresh_seeds_alone() -> None:
+    lucky = [trial("a", s, 0.9, reason="leads a draw", origin="searched") for s in range(4)]
+    fresh = [trial("a", s, 0.5 + 0.01 * s, reason="confirmation", origin="searched") for s in range(10, 14)]
+    others = [trial("b", s, 0.4 + 0.01 * s, reason="leads a draw", origin="searched") for s in range(4)]
+    verdict = judge([*lucky, *fresh, *others], "spearman")
+    best = verdict.best
+    assert best is not None and best.confirmed and best.interval_seeds == 4
+    assert best.mean.value == pytest.approx(0.615)
+    assert verdict.candidates[1].adaptive
+    assert any("no confirmation" in warning for warning in verdict.warnings)
+
+
+def test_streams_are_compared_and_leave_the_ranking_alone() -> None:
+    """Each candidate's score is what its init seed and its order seed add: SDs .3 and .1."""
+    rng = np.random.default_rng(1)
+    added = {(name, n): rng.normal(0, sd, size=6) for n, sd in (("init", 0.3), ("order", 0.1)) for name in "abcdefgh"}
+    main = [trial(n, s, float(added[n, "init"][s] + added[n, "order"][s])) for n in "abcdefgh" for s in range(6)]
+    varied = [
+        trial(n, s, float(added[n, stream][s] + added[n, other][0]), varied=stream, trial_id=f"{n}-s0-{stream}{s}")
+        for stream, other in (("init", "order"), ("order", "init"))
+        for n in "abcdefgh"
+        for s in range(1, 6)
+    ]
+    verdict = judge([*main, *varied], "spearman")
+    assert verdict.streams is not None
+    assert verdict.streams.shares["init"] == pytest.approx(0.9, abs=0.08)
+    assert {row.num_seeds for row in verdict.candidates} == {6}
+    assert "stream moved alone" in shown(verdict)
+
+
+def test_figures_are_whole_svg_and_always_the_same(tmp_path: Path) -> None:
+    from plmray.report.figures import figures_of
+
+    results = sweep(40, 3, 0.2, lambda rate, kind: rate)
+    verdict = judge(results, "spearman", space=SPACE)
+    points = [{"epoch": float(e), "score": 0.1 * e} for e in range(1, 4)]
+    curves = {r.trial_id: points for r in results}
+    first, again = (figures_of(verdict, results, curves) for _ in range(2))
+    assert first == again
+    assert len(first) >= 6
+    for svg in first.values():
+        assert ElementTree.fromstring(svg).tag.endswith("svg")
+    assert "Learning curves, mean and range over seeds" in page(markdown(verdict, "made-up"), first)
