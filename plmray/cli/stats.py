@@ -32,9 +32,7 @@ def stats() -> None:
 @score_option
 @click.option("--factor", "factors", multiple=True, metavar="COLUMN", help="A fixed factor; may be repeated.")
 @click.option("--candidate", metavar="COLUMN", help="Instead of factors: candidates drawn blindly from their space.")
-@click.option(
-    "--seed-column", metavar="COLUMN", help="Check that no seed ran twice (default: what is left is the seed)."
-)
+@click.option("--seed-column", metavar="COLUMN", help="Refuse repeats; with --candidate, a seed may move all alike.")
 @by_option
 @confidence_option
 @table_option
@@ -60,7 +58,9 @@ def shares(
     if factors:
         rows = shares_rows(runs, score, factors, by, seed_column, confidence)
     else:
-        rows = random_shares_rows(runs, score, _candidate(table, candidate, "--factor or --candidate"), by, confidence)
+        named = _candidate(table, candidate, "--factor or --candidate")
+        seed = seed_column or ("seed" if table.is_dir() else None)
+        rows = random_shares_rows(runs, score, named, by, seed, confidence)
     print_rows(rows if form == "json" else [_flat(row) for row in rows], form)
 
 
@@ -154,7 +154,7 @@ def rank(
     from plmray.report.run_tables import rank_rows
 
     named = candidate or (_candidate(table, None, "--candidate"),)
-    print_rows(rank_rows(_runs(table, score), score, named, by, -1.0 if minimize else 1.0, confidence), form)
+    print_rows(rank_rows(_runs(table, score), score, named, by, _sign(table, minimize), confidence), form)
 
 
 @stats.command()
@@ -201,11 +201,24 @@ def _runs(table: Path, score: str, anchors: bool = False) -> Any:
 
 
 def sweep_runs(runs: Any, anchors: bool) -> Any:
-    phases = runs.texts("phase")
-    phase = "replicate" if "replicate" in phases else "search"
-    origins = runs.texts("origin")
-    rows = [n for n, own in enumerate(phases) if own == phase and (not anchors or "random" in origins[n].split("+"))]
+    """The runs that a verdict compares: of the replicate phase where there is one, all streams moved; ``anchors``: the
+    blindly drawn candidates on their fixed grid alone."""
+    columns = runs.columns
+    phase = "replicate" if "replicate" in columns["phase"] else "search"
+    rows = [n for n, own in enumerate(columns["phase"]) if own == phase and not columns["varied"][n]]
+    if anchors:
+        rows = [n for n in rows if "random" in columns["origin"][n].split("+") and columns["reason"][n] == "fixed grid"]
     return runs.where(rows)
+
+
+def _sign(table: Path, minimize: bool) -> float:
+    """A sweep folder knows the direction of its metric."""
+    if minimize or not table.is_dir():
+        return -1.0 if minimize else 1.0
+    from plmray.metrics import METRICS
+    from plmray.spec.load import load_resolved
+
+    return METRICS[load_resolved(table).objective.metric].sign
 
 
 def _candidate(table: Path, named: str | None, option: str) -> str:

@@ -24,7 +24,7 @@ from plmray.stats.intervals import Array
 from plmray.stats.power import cautious_sd, seeds_needed
 from plmray.stats.ranking import chance_to_beat, rank
 from plmray.stats.shares import factor_shares
-from plmray.stats.variance import anchor_shares
+from plmray.stats.variance import anchor_shares, grid_shares
 from plmray.tables import RunTable
 
 Row = dict[str, Any]
@@ -70,11 +70,19 @@ def shares_rows(
     return rows
 
 
-def random_shares_rows(table: RunTable, score: str, candidate: str, by: Sequence[str], confidence: float) -> list[Row]:
-    """Candidate against seed, for candidates that are a blind sample of their space."""
+def random_shares_rows(
+    table: RunTable, score: str, candidate: str, by: Sequence[str], seed_column: str | None, confidence: float
+) -> list[Row]:
+    """Candidate against seed, for candidates that are a blind sample of their space.
+
+    With ``seed_column`` a seed that moves all candidates alike counts as the seed's.
+    """
     rows = []
     for key, own in table.groups(by):
-        found = anchor_shares([scores for _, scores in _cells(own, score, [candidate])], confidence)
+        if seed_column is None:
+            found = anchor_shares([scores for _, scores in _cells(own, score, [candidate])], confidence)
+        else:
+            found = grid_shares(_grid(own, score, candidate, seed_column), confidence)
         if found is None:
             message = "shares need two candidates and one with two runs"
             raise DataError([Fault(_where(by, key), message, own.source)])
@@ -229,6 +237,17 @@ def _refuse_repeats(table: RunTable, names: Sequence[str]) -> None:
             message = f"two runs with {_where(names, key)}; a seed is one repetition: drop one, or name the column that tells them apart"  # noqa: E501
             raise DataError([Fault(names[-1], message, table.source)])
         seen.add(key)
+
+
+def _grid(table: RunTable, score: str, candidate: str, seed_column: str) -> Array:
+    """(n_candidates, n_seeds), NaN where a candidate did not run a seed."""
+    _refuse_repeats(table, [candidate, seed_column])
+    rows, columns = (table.texts(name) for name in (candidate, seed_column))
+    places = [sorted(set(names)) for names in (rows, columns)]
+    grid = np.full((len(places[0]), len(places[1])), math.nan)
+    for row, column, value in zip(rows, columns, table.numbers(score), strict=True):
+        grid[places[0].index(row), places[1].index(column)] = value
+    return grid
 
 
 def _cells(table: RunTable, score: str, names: Sequence[str]) -> list[tuple[tuple[str, ...], Array]]:

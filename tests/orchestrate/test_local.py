@@ -300,3 +300,20 @@ def wait_until_healthy(address: str, timeout_s: float = 120) -> None:
         except OSError:
             time.sleep(0.5)
     raise AssertionError(f"{address} did not answer within {timeout_s} s")
+
+
+def test_stats_read_a_sweep_folder(finished: tuple[Path, Outcome]) -> None:
+    """The same answers as the report, from the same functions."""
+    from click.testing import CliRunner
+
+    from plmray.cli import cli
+
+    folder = str(finished[1].folder)
+    report = json.loads((finished[1].folder / "report.json").read_text())
+    shares, ranks = (
+        json.loads(CliRunner().invoke(cli, ["stats", name, folder, "-f", "json"], catch_exceptions=False).stdout)
+        for name in ("shares", "rank")
+    )
+    assert shares[0]["shares"]["seed"] == pytest.approx(report["shares"]["seed_share"]["value"])
+    assert [row["candidate_id"] for row in ranks] == [row["candidate_id"] for row in report["candidates"]]
+    assert (finished[1].folder / "report.html").read_text().count("<figure>") >= 3
