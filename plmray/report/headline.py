@@ -9,7 +9,12 @@ from plmray.report.text import interval, percent, seeds, share
 from plmray.report.verdict import Verdict
 
 AFFORDABLE = 200  # seeds
-PLAIN_NAMES = {"optimizer.lr": "learning rate", "optimizer.weight_decay": "weight decay", "batch_size": "batch size"}
+PLAIN_NAMES = {
+    "optimizer.lr": "learning rate",
+    "head.hidden": "head width",
+    "optimizer.weight_decay": "weight decay",
+    "batch_size": "batch size",
+}
 
 
 def headline(verdict: Verdict) -> str:
