@@ -8,7 +8,7 @@ from scipy import stats
 
 from plmray.stats.intervals import mean_interval, sd_interval_factors
 from plmray.stats.spread import pooled_seed_sd
-from plmray.stats.variance import anchor_shares, seed_main_effect
+from plmray.stats.variance import anchor_shares, grid_shares, seed_main_effect
 
 
 def planted(rng: np.random.Generator, candidates: int, seeds: int, sd_candidate: float, sd_seed: float) -> list:
@@ -91,3 +91,28 @@ def test_too_little_to_say() -> None:
     assert np.isnan(pooled_seed_sd(single).sd.value)
     assert np.isnan(mean_interval(np.array([0.3])).low)
     assert np.isnan(mean_interval(np.array([])).value)
+
+
+def test_seeds_that_move_all_candidates_alike_count_as_the_seeds() -> None:
+    """Crossed layout: V_candidate 1, seed main effect 1, the rest .25."""
+    rng = np.random.default_rng(3)
+    shares, candidates = [], []
+    for _ in range(300):
+        grid = rng.normal(size=(10, 1)) + rng.normal(size=8) + 0.5 * rng.normal(size=(10, 8))
+        found = grid_shares(grid)
+        assert found is not None
+        if found.crossed:
+            shares.append(found.seed_share.low <= 1.25 / 2.25 <= found.seed_share.high)
+            candidates.append(found.candidate_variance)
+    assert len(shares) > 290
+    assert np.mean(shares) > 0.9
+    assert np.mean(candidates) == pytest.approx(1.0, abs=0.1)
+
+
+def test_a_grid_with_gaps_or_without_a_seed_effect_is_nested() -> None:
+    rng = np.random.default_rng(4)
+    grid = rng.normal(size=(6, 1)) + rng.normal(size=(6, 4))
+    grid[2, 1] = np.nan
+    found = grid_shares(grid)
+    assert found is not None and not found.crossed
+    assert found == anchor_shares([row[np.isfinite(row)] for row in grid])
