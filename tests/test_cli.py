@@ -127,3 +127,17 @@ def test_inside_a_ray_job_relative_paths_are_refused(tmp_path: Path, monkeypatch
 def test_schema_version_is_pinned() -> None:
     """Changing it renames every candidate: do so knowingly, with a line in CHANGELOG.md."""
     assert SCHEMA_VERSION == 1
+
+
+def test_smoke_test_of_an_adaptive_sweep_is_small_and_valid(tmp_path: Path) -> None:
+    from plmray.cli.running import _smoke_overrides
+    from plmray.spec.load import load_sweep
+    from tests.examples import write_sweep
+
+    adaptive = {"allocation": "adaptive", "budget": {"trials": 60}, "confirm": 8, "vary": ["init"]}
+    search = {"candidates": 9, "seeds": [0], "sampler": "random"}
+    replicate = {"top": 6, "random": 9, "seeds": [5, 6, 7], **adaptive}
+    file = write_sweep(tmp_path, search=search, replicate=replicate)
+    smoke = load_sweep(file, _smoke_overrides(load_sweep(file))).spec.replicate
+    assert smoke is not None and smoke.budget is not None
+    assert (smoke.top, smoke.random, smoke.budget.trials, smoke.confirm) == (2, 1, 4, 2)

@@ -94,7 +94,14 @@ def plan_lines(plan: Plan) -> Iterable[str]:
     counts = ", ".join(f"{count:,} {name}" for name, count in plan.data.counts.items())
     yield f"{plan.name}: {counts} proteins; {plan.precision}; engine {plan.engine} ({plan.engine_reason})"
     rows = [
-        (p.name, str(p.candidates), str(p.seeds), str(p.trials), f"{p.epochs_ceiling:,}", f"{p.train_tokens_ceiling:,}")
+        (
+            p.name,
+            str(p.candidates),
+            str(p.seeds or "-"),
+            str(p.trials),
+            f"{p.epochs_ceiling:,}",
+            f"{p.train_tokens_ceiling:,}",
+        )
         for p in plan.phases
     ]
     yield from table(("phase", "candidates", "seeds", "trials", "epochs at most", "train tokens at most"), rows)

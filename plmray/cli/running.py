@@ -80,8 +80,10 @@ def _smoke_overrides(sweep: LoadedSweep) -> list[str]:
     changes += ["search.candidates=2", "search.scheduler=none", "search.min_epochs=null", "search.given=[]"]
     if spec.replicate is not None:
         seeds = ", ".join(str(seed) for seed in spec.replicate.seeds[:2])
+        adaptive = spec.replicate.allocation == "adaptive"
+        changes += ["replicate.budget={trials: 4}", "replicate.confirm=2"] if adaptive else []
         changes += [
-            f"replicate.top={min(1, spec.replicate.top)}",
+            f"replicate.top={2 if adaptive else min(1, spec.replicate.top)}",
             f"replicate.random={min(1, spec.replicate.random)}",
             f"replicate.seeds=[{seeds}]",
         ]
