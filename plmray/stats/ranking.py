@@ -12,7 +12,7 @@ from scipy import special
 from plmray.stats.intervals import Array, Scores
 from plmray.stats.spread import moderated_sds
 
-DRAWS = 20_000
+DRAWS, NUMBERS_AT_MOST = 20_000, 4_000_000  # of the posteriors of all candidates together
 
 
 @dataclass(frozen=True)
@@ -42,13 +42,18 @@ def rank(scores: Scores, sign: float, rng: np.random.Generator, confidence: floa
     if not np.isfinite(moderated.sds).all():
         unknown = np.full(len(means), math.nan)
         return Ranking(means, moderated.sds, unknown, unknown, unknown, means)
-    draws = posterior_draws(means, moderated.sds / np.sqrt(counts), moderated.degrees, rng, DRAWS)
+    draws = posterior_draws(means, moderated.sds / np.sqrt(counts), moderated.degrees, rng, _num_draws(len(means)))
     order = np.argsort(-sign * draws + 0.0, axis=1, kind="stable")
     ranks = np.empty_like(order)
     np.put_along_axis(ranks, order, np.arange(1, len(means) + 1)[None], axis=1)
     tail = (1 - confidence) / 2
     low, high = np.quantile(ranks, [tail, 1 - tail], axis=0, method="nearest")
     return Ranking(means, moderated.sds, _first_share(sign * draws), low, high, shrunken)
+
+
+def _num_draws(candidates: int) -> int:
+    """Fewer for very many candidates, so that their draws stay within some ten megabytes."""
+    return max(1000, min(DRAWS, NUMBERS_AT_MOST // candidates))
 
 
 def posterior_draws(
