@@ -49,7 +49,8 @@ class RunTable:
         empty = next((row for row, value in enumerate(values) if value is None or str(value).strip() == ""), None)
         if empty is not None:
             raise _fault(self.source, name, f"row {empty + 1} is empty; every run needs a value here, or drop the row")
-        return [str(value) for value in values]
+        # A column of whole numbers with gaps is read as floats: 99.0 is the label 99.
+        return [str(int(v)) if isinstance(v, float) and v.is_integer() else str(v) for v in values]
 
     def where(self, rows: Sequence[int]) -> RunTable:
         return RunTable(self.source, {name: [values[row] for row in rows] for name, values in self.columns.items()})

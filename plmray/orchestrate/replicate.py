@@ -118,7 +118,7 @@ class AdaptivePhase(ReplicatePhase):
         self.made = [d for d in folder.decisions if d["kind"] == "allocation"]
         self.stopped = next((d for d in folder.decisions if d["kind"] == "allocation-stop"), None)
         self.again = list(self.made)  # chosen before a kill, perhaps never run
-        self.live: dict[str, str] = {}  # job key to candidate id
+        self.live: dict[str, Job] = {}
         self.confirming = False
 
     def next_job(self) -> Job | Wait | None:
@@ -143,7 +143,7 @@ class AdaptivePhase(ReplicatePhase):
         self.live.pop(job_key(job), None)
 
     def _start(self, job: Job) -> Job:
-        self.live[job_key(job)] = job.candidate.id
+        self.live[job_key(job)] = job
         return self._announce(job)
 
     def _recorded(self, decision: dict[str, Any]) -> Job | None:
@@ -154,7 +154,7 @@ class AdaptivePhase(ReplicatePhase):
         """The next trial of the adaptive part, 'wait' for running ones, or None where it has come to its end."""
         alive = [candidate for candidate in self.top if not self._is_lost(candidate)]
         scores = [self._scores(candidate) for candidate in alive]
-        flying = np.array([list(self.live.values()).count(candidate.id) for candidate in alive], dtype=np.int64)
+        flying = np.array([self._in_flight(candidate) for candidate in alive], dtype=np.int64)
         if len(alive) < 2:
             self._stop("one candidate left", None)
             return None
@@ -225,6 +225,11 @@ class AdaptivePhase(ReplicatePhase):
     def _results(self, candidate: Candidate) -> list[TrialResult]:
         own = (r for r in self.folder.results.values() if r.candidate_id == candidate.id and r.phase == "replicate")
         return [r for r in own if not r.varied and r.reason != CONFIRMATION]
+
+    def _in_flight(self, candidate: Candidate) -> int:
+        """Trials of a candidate that will count once they end."""
+        own = (job for job in self.live.values() if job.candidate.id == candidate.id)
+        return sum(len(job.seeds) for job in own if job.varied is None and job.reason != CONFIRMATION)
 
     def _scores(self, candidate: Candidate) -> np.ndarray[Any, np.dtype[np.float64]]:
         """Validation scores alone: a test score chooses nothing."""

@@ -66,10 +66,10 @@ def audit_tree(
         raise DataError([Fault("--curve-key", "the tables share no column; name one", curves.source)])
     logs = _logs(curves, names, mapped, columns)
     rows, audits = [], []
-    for run in range(len(table)):
-        key = {name: str(table.column(name)[run]) for name in names}
-        found = _logs_of(logs, key, mapped)
-        audits.append(audit_run(float(table.numbers(score)[run]), found))
+    labels = zip(*(table.texts(name) for name in names), strict=True)
+    for values, reported in zip(labels, table.numbers(score).tolist(), strict=True):
+        key = dict(zip(names, values, strict=True))
+        audits.append(audit_run(reported, _logs_of(logs, key, mapped)))
         rows.append({**key, **_as_row(audits[-1])})
     scores = [(_name(key), log.at_lowest_valid) for key, log in logs.items()]
     for row, audit in zip(rows, audits, strict=True):
