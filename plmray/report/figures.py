@@ -127,7 +127,7 @@ def _effect(axes: Axes, verdict: Verdict, anchors: Sequence[TrialResult], key: s
     sd = verdict.spread.sd.value
     if math.isfinite(sd):
         axes.errorbar(where, height, yerr=sd, fmt="none", ecolor=ORANGE, elinewidth=2, alpha=0.8)
-    if x.min() > 0 and x.max() / x.min() > 30:
+    if key in verdict.logarithmic:
         axes.set_xscale("log")
     axes.set_xlabel(f"{plain_name(key)}; orange: ± the pooled seed SD")
     axes.set_ylabel(verdict.metric)

@@ -73,7 +73,8 @@ class Verdict:
     """``parameters``: shares of single hyperparameters, None with fewer than ten anchors each (``anchors_missing``).
 
     ``best_of``: what the best of so many blind draws would have been on average. ``importance``: what Optuna's
-    evaluators say of the searched candidates, see ``orchestrate.importance``.
+    evaluators say of the searched candidates, see ``orchestrate.importance``. ``logarithmic``: parameters that are
+    sampled on a log scale.
     """
 
     metric: str
@@ -93,6 +94,7 @@ class Verdict:
     allocation: Mapping[str, Any] | None = None
     importance: Mapping[str, Any] | None = None
     confidence: float = 0.95
+    logarithmic: tuple[str, ...] = ()
     warnings: tuple[str, ...] = field(default=())
 
     @property
@@ -144,6 +146,7 @@ def judge(
         allocation=next((d for d in decisions if d.get("kind") == "allocation-stop"), None),
         importance=importance,
         confidence=confidence,
+        logarithmic=tuple(key for key, domain in (space or {}).items() if getattr(domain, "log", False)),
         warnings=tuple(cautions_of(results, phase, rows, grid, spread, contest, correlation, parameters)),
     )
 
