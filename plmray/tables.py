@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -71,24 +72,45 @@ def read_runs(path: Path) -> RunTable:
     if not file.is_file():
         expected = "a sweep folder with results.parquet" if path.is_dir() else "a CSV, TSV or Parquet file"
         raise _fault(str(path), "", f"not found; expected {expected}")
-    table = _read(file)
-    if table.num_rows == 0:
+    names, rows = _read_parquet(file) if file.suffix == ".parquet" else _read_text(file)
+    twice = [name for name in names if names.count(name) > 1]
+    if twice:
+        raise _fault(str(file), twice[0], "stands in the header twice; rename one")
+    if not rows:
         raise _fault(str(file), "", "holds no run; expected a header and one row a run")
-    return RunTable(str(file), {name: table.column(name).to_pylist() for name in table.column_names})
+    return RunTable(
+        str(file), {name: list(values) for name, values in zip(names, zip(*rows, strict=True), strict=True)}
+    )
 
 
-def _read(file: Path) -> Any:
+def _read_parquet(file: Path) -> tuple[list[str], list[Sequence[Any]]]:
     import pyarrow as pa
-    from pyarrow import csv, parquet
+    from pyarrow import parquet
 
     try:
-        if file.suffix == ".parquet":
-            return parquet.read_table(file)
-        options = csv.ParseOptions(delimiter="\t" if file.suffix == ".tsv" else ",")
-        return csv.read_csv(file, parse_options=options)
+        table = parquet.read_table(file)
     except (pa.ArrowInvalid, OSError) as error:
-        first = (str(error).splitlines() or ["unreadable"])[0]
-        raise _fault(str(file), "", f"cannot be read ({first}); expected CSV, TSV or Parquet") from error
+        raise _unreadable(file, str(error)) from error
+    return table.column_names, list(zip(*(column.to_pylist() for column in table.columns), strict=True))
+
+
+def _read_text(file: Path) -> tuple[list[str], list[Sequence[Any]]]:
+    """Every cell as it is written: a label '1e-3' or 'true' stays one."""
+    try:
+        with file.open(encoding="utf-8-sig", newline="") as stream:
+            header, *rows = csv.reader(stream, delimiter="\t" if file.suffix == ".tsv" else ",") or [[]]
+    except (UnicodeDecodeError, csv.Error, ValueError) as error:
+        raise _unreadable(file, str(error)) from error
+    rows = [row for row in rows if row]
+    for number, row in enumerate(rows, 1):
+        if len(row) != len(header):
+            raise _unreadable(file, f"row {number} has {len(row)} fields, the header {len(header)}")
+    return header, list(rows)
+
+
+def _unreadable(file: Path, reason: str) -> DataError:
+    first = (reason.splitlines() or ["unreadable"])[0]
+    return _fault(str(file), "", f"cannot be read ({first}); expected UTF-8 CSV, TSV or Parquet")
 
 
 def _fault(source: str, key: str, message: str) -> DataError:

@@ -52,6 +52,24 @@ def test_shared_seeds_pair() -> None:
     assert [row["paired"] for row in rows] == [False, True]  # without any residual there is no correlation to see
 
 
+def test_labels_are_read_as_written_and_units_by_group() -> None:
+    text = "task,arm,seed,score\n" + "".join(
+        f"{task},{arm},{seed},{scale * (0.5 + 0.1 * (arm == 'false') + 0.01 * seed)}\n"
+        for task, scale in (("a", 1), ("b", 10))
+        for arm in ("1e-3", "false")
+        for seed in (1, 2, 3)
+    )
+    rows = call(text, "delta", "runs.csv", "--factor", "arm", "--baseline", "0.001", "--by", "task", "-f", "json")
+    assert [row["level"] for row in rows] == ["false", "false"]
+    assert [row["delta"] for row in rows] == pytest.approx([10.0, 1.0])
+
+
+def test_logs_that_no_key_tells_apart_are_refused() -> None:
+    Path("logs.csv").write_text("model,mode,epoch,valid_loss,test_score\nA,full,1,0.5,0.6\nA,lora,1,0.4,0.7\n")
+    message = call(RUNS, "audit", "runs.csv", "--curves", "logs.csv", code=2)
+    assert "differ in 'mode'; name it with --curve-key" in message
+
+
 def test_runs_without_a_score_are_left_out_and_counted() -> None:
     Path("runs.csv").write_text(RUNS + "A,lora,4,\nA,lora,5,NaN\n")
     result = CliRunner().invoke(cli, ["stats", *DELTA], catch_exceptions=False)
@@ -71,7 +89,10 @@ def test_runs_without_a_score_are_left_out_and_counted() -> None:
         (HEADER + "A,frozen,1,0.5,9\n", DELTA, "cannot be read"),
         (RUNS, ("delta", "none.csv", *DELTA[2:]), "not found"),
         (RUNS + "A,lora,1,0.7\n", (*DELTA, "--pair-by", "seed"), "a seed is one repetition"),
-        (RUNS, ("shares", "runs.csv", "--factor", "model", "--factor", "seed"), "no run for"),
+        (RUNS, ("shares", "runs.csv", "--factor", "model", "--factor", "training"), "no run for"),
+        ("a,score,score\nx,1,2\n", DELTA, "stands in the header twice"),
+        (RUNS, ("shares", "runs.csv", "--factor", "seed"), "the seed is what varies within a cell"),
+        (RUNS, (*DELTA, "--mode", "paper", "--confidence", "0.5"), "--mode paper knows 95 % alone"),
         (RUNS, ("audit", "runs.csv", "--curves", "runs.csv", "--curve-key", "nonsense"), "cannot be read; expected"),
     ],
 )

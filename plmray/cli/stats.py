@@ -54,7 +54,7 @@ def shares(
 
     if candidate is not None and factors:
         raise click.UsageError("give --factor or --candidate, not both")
-    runs = _runs(table, score, anchors=not factors)
+    runs = _runs(table, score, anchors=True)
     if factors:
         rows = shares_rows(runs, score, factors, by, seed_column, confidence)
     else:
@@ -106,6 +106,8 @@ def delta(
 
     if mode == "paper" and pair_by is not None:
         raise click.UsageError("--mode paper is unpaired; drop --pair-by")
+    if mode == "paper" and confidence != 0.95:
+        raise click.UsageError("--mode paper knows 95 % alone; drop --confidence")
     print_rows(delta_rows(_runs(table, score), score, factor, baseline, by, mode, confidence, pair_by), form)
 
 
@@ -205,7 +207,11 @@ def sweep_runs(runs: Any, anchors: bool) -> Any:
     blindly drawn candidates on their fixed grid alone."""
     columns = runs.columns
     phase = "replicate" if "replicate" in columns["phase"] else "search"
-    rows = [n for n, own in enumerate(columns["phase"]) if own == phase and not columns["varied"][n]]
+    rows = [
+        n
+        for n, own in enumerate(columns["phase"])
+        if own == phase and not columns["varied"][n] and not columns["probe"][n]
+    ]
     if anchors:
         rows = [n for n in rows if "random" in columns["origin"][n].split("+") and columns["reason"][n] == "fixed grid"]
     return runs.where(rows)

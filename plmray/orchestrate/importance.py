@@ -47,7 +47,7 @@ def importance(spec: SweepSpec, results: Sequence[TrialResult]) -> dict[str, Any
     fanova = get_param_importances(study, evaluator=FanovaImportanceEvaluator(seed=0))
     ped = get_param_importances(study, evaluator=PedAnovaImportanceEvaluator())
     return {
-        "adaptive": spec.search.sampler not in ("random", "sobol", "grid"),
+        "adaptive": spec.search.sampler not in ("random", "sobol", "grid") or spec.search.scheduler != "none",
         "candidates": len(cells),
         "residual": residual,
         "fanova": {key: float(value) * (1 - residual) for key, value in fanova.items()},

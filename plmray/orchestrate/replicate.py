@@ -196,6 +196,7 @@ class AdaptivePhase(ReplicatePhase):
         """The listed seeds first, then fresh ones, the same for every candidate."""
         chosen = {d["seed"] for d in self.made if d["candidate_id"] == candidate.id}
         used = chosen | {r.seed for r in self._results(candidate)}
+        used |= {seed for job in self._jobs_of(candidate) for seed in job.seeds}
         return next(seed for seed in chain(self.replicate.seeds, count(self._fresh())) if seed not in used)
 
     def _fresh(self) -> int:
@@ -228,8 +229,11 @@ class AdaptivePhase(ReplicatePhase):
 
     def _in_flight(self, candidate: Candidate) -> int:
         """Trials of a candidate that will count once they end."""
+        return sum(len(job.seeds) for job in self._jobs_of(candidate))
+
+    def _jobs_of(self, candidate: Candidate) -> list[Job]:
         own = (job for job in self.live.values() if job.candidate.id == candidate.id)
-        return sum(len(job.seeds) for job in own if job.varied is None and job.reason != CONFIRMATION)
+        return [job for job in own if job.varied is None and job.reason != CONFIRMATION]
 
     def _scores(self, candidate: Candidate) -> np.ndarray[Any, np.dtype[np.float64]]:
         """Validation scores alone: a test score chooses nothing."""

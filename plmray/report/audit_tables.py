@@ -9,7 +9,7 @@ from typing import Any
 
 from plmray.errors import DataError, Fault
 from plmray.report.run_tables import Row
-from plmray.stats.audit import FINDINGS, Curve, RunAudit, audit_group, audit_run, swapped_with
+from plmray.stats.audit import FINDINGS, Curve, RunAudit, audit_group, audit_run, decimals_of, swapped_with
 from plmray.tables import RunTable
 
 
@@ -67,13 +67,15 @@ def audit_tree(
     logs = _logs(curves, names, mapped, columns)
     rows, audits = [], []
     labels = zip(*(table.texts(name) for name in names), strict=True)
-    for values, reported in zip(labels, table.numbers(score).tolist(), strict=True):
+    scores = table.numbers(score).tolist()
+    decimals = max(map(decimals_of, scores))
+    for values, reported in zip(labels, scores, strict=True):
         key = dict(zip(names, values, strict=True))
-        audits.append(audit_run(reported, _logs_of(logs, key, mapped)))
+        audits.append(audit_run(reported, _logs_of(logs, key, mapped), decimals))
         rows.append({**key, **_as_row(audits[-1])})
-    scores = [(_name(key), log.at_lowest_valid) for key, log in logs.items()]
+    own_scores = [(_name(key), log.at_lowest_valid) for key, log in logs.items()]
     for row, audit in zip(rows, audits, strict=True):
-        other = swapped_with(audit, scores)
+        other = swapped_with(audit, own_scores)
         if other:
             row["note"] = f"equals the score of {other} at its lowest validation loss"
     return {"runs": rows, "summary": _summary(rows, audits, logs, names, mapped, columns)}
@@ -88,10 +90,28 @@ def _logs(
     """Every log by its key, under the table's column names."""
     theirs = [mapped[name].curve_column if name in mapped else name for name in names]
     logs = {}
+    measures = set(columns.__dict__.values())
     for values, own in curves.groups(theirs):
         key = tuple(zip(names, values, strict=True))
+        mixed = [n for n in curves.columns if n not in theirs and n not in measures and _tells_apart(own.column(n))]
+        if mixed:
+            message = f"several logs of {_name(key)} differ in '{mixed[0]}'; name it with --curve-key"
+            raise DataError([Fault("--curve-key", message, curves.source)])
         logs[key] = Curve(_name(key), own.numbers(columns.valid_loss), own.numbers(columns.test_score))
     return logs
+
+
+def _tells_apart(values: Sequence[Any]) -> bool:
+    """Whether a column of labels holds more than one."""
+    return len(set(values)) > 1 and all(isinstance(value, str) and not _is_number(value) for value in values)
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return text == ""
+    return True
 
 
 def _logs_of(logs: dict[LogKey, Curve], key: dict[str, str], mapped: dict[str, CurveKey]) -> list[Curve]:
@@ -135,7 +155,7 @@ def _summary(
     for values, numbers in members.items():
         key = dict(zip(grouping, values, strict=True))
         kinds, seeds = _kinds_and_seeds(logs, key, mapped, columns)
-        found = audit_group({rows[n].get(columns.seed, n): audits[n] for n in numbers}, seeds, kinds)
+        found = audit_group([(rows[n].get(columns.seed, n), audits[n]) for n in numbers], seeds, kinds)
         groups.append(
             {**key, "n_runs": found.runs, "verdict": found.verdict, "findings": dict(found.findings)}
             | {"unreported_seeds": list(found.unreported_seeds)}

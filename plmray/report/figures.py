@@ -113,7 +113,8 @@ def _tiles(axes: Axes, verdict: Verdict) -> None:
     axes.set_yticks(range(len(deltas)), names, family="monospace", fontsize=7)
     axes.set_xticks([])
     axes.spines[["bottom", "left"]].set_visible(False)
-    axes.set_xlabel("grey: undecided at 95 % (Welch, unadjusted); red: lower score, blue: higher")
+    level = f"{100 * verdict.confidence:g} %"
+    axes.set_xlabel(f"grey: undecided at {level} (Welch, unadjusted); red: lower score, blue: higher")
 
 
 def _effect(axes: Axes, verdict: Verdict, anchors: Sequence[TrialResult], key: str) -> None:
@@ -160,7 +161,7 @@ def _power(axes: Axes, verdict: Verdict) -> None:
     axes.minorticks_off()
     axes.set_ylim(0, 1.02)
     axes.set_xlabel("seeds of each candidate, at the difference that was seen (noisy)")
-    axes.set_ylabel("power at .05")
+    axes.set_ylabel(f"power at {1 - verdict.confidence:.2g}")
 
 
 def _scatter(axes: Axes, verdict: Verdict, tested: Sequence[TrialResult]) -> None:

@@ -33,7 +33,7 @@ def plain_name(parameter: str) -> str:
 def _sources(verdict: Verdict) -> Iterator[str]:
     shares, parameters = verdict.shares, verdict.parameters
     if shares is None:
-        yield "the seed's share of the variance is unknown (fewer than two random candidates have scores)"
+        yield "the seed's share of the variance is unknown (it takes two random candidates with two seeds)"
     elif shares.candidate_variance <= 0:
         yield f"differences between the {shares.num_candidates} random candidates are too small to see beside the seed"
     elif parameters is not None:

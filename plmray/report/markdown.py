@@ -232,7 +232,7 @@ def _trial_lines(verdict: Verdict) -> Iterator[str]:
     yield from table(("phase", "complete", "pruned", "failed"), rows)
     yield ""
     for result in verdict.failures:
-        reason = (result.error or "").splitlines()[0]
+        reason = next(iter((result.error or "").splitlines()), "no message")
         yield f"- {result.trial_id} ({result.state}): {reason}"
     if verdict.failures:
         yield ""

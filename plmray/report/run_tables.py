@@ -110,7 +110,7 @@ def delta_rows(
 ) -> list[Row]:
     """Every other level of ``factor`` against ``baseline``, a row for each and every combination of ``by``.
 
-    In percentage points where all scores lie within ±1. p values are adjusted over all rows.
+    In percentage points where all scores of a combination lie within ±1. p values are adjusted over all rows.
     """
     rows = []
     for key, level, first, second, unit in _arms(table, score, factor, baseline, by):
@@ -125,7 +125,11 @@ def delta_rows(
         row = {**dict(zip(by, key, strict=True)), **_delta_row(found), "level": level}
         if pair_by is not None:
             row |= {"paired": found.paired, "seed_correlation": correlation}
-        scale = flips(low / unit, high / unit, confidence) if unit == PERCENT and mode == "welch" else None
+        scale = (
+            flips(low / unit, high / unit, confidence)
+            if unit == PERCENT and mode == "welch" and pair_by is None
+            else None
+        )
         rows.append(row | {"flips_on": scale})
     p_values = [row["p"] for row in rows]
     for row, strict, lenient in zip(rows, holm(p_values), benjamini_hochberg(p_values), strict=True):
@@ -198,9 +202,10 @@ def rank_rows(
 def _arms(
     table: RunTable, score: str, factor: str, baseline: str, by: Sequence[str]
 ) -> Iterable[tuple[tuple[str, ...], str, RunTable, RunTable, float]]:
-    unit = unit_factor(table.numbers(score))
     for key, own in table.groups(by):
+        unit = unit_factor(own.numbers(score))
         arms = {level[0]: runs for level, runs in own.groups([factor])}
+        baseline = _spelled(baseline, arms)
         if baseline not in arms:
             place = _where(by, key) or factor
             message = f"no run with {factor} = '{baseline}'; found {', '.join(sorted(arms))}"
@@ -208,6 +213,21 @@ def _arms(
         for level, runs in arms.items():
             if level != baseline:
                 yield key, level, arms[baseline], runs, unit
+
+
+def _spelled(name: str, known: Iterable[str]) -> str:
+    """A level as the table spells it: Parquet may hold 0.001 where a person writes 1e-3, or True for true."""
+    for level in known:
+        if level == name or level.lower() == name.lower() or _same_number(level, name):
+            return level
+    return name
+
+
+def _same_number(one: str, other: str) -> bool:
+    try:
+        return float(one) == float(other)
+    except ValueError:
+        return False
 
 
 def _delta_row(found: Delta) -> Row:

@@ -119,12 +119,12 @@ def judge(
     phase = "replicate" if any(r.score is not None for r in replicates) else "search"
     judged = [r for r in results if r.phase == phase and not r.probe and not r.varied]
     sign = METRICS[metric].sign
-    grid, ranking = _ranked(judged, sign, confidence)
+    grid, ranking = _ranked([r for own in _shown(judged).values() for r in own], sign, confidence)
     rows = _candidate_rows(judged, grid, ranking, phase, sign, confidence)
     anchors = [r for r in judged if "random" in r.origin.split("+")] if phase == "replicate" else []
     anchors = [r for r in anchors if r.reason in ("", "fixed grid")]
     contest = contest_of(rows, grid, ranking, sign, confidence)
-    spread = pooled_seed_sd(grid.by_candidate(), confidence)
+    spread = pooled_seed_sd(ScoreGrid.from_results(judged).by_candidate(), confidence)
     anchor_grid = ScoreGrid.from_results(anchors)
     correlation = rank_correlation(judged)
     parameters = shares_of_parameters(anchors, space, confidence) if space else None
@@ -196,6 +196,20 @@ def rank_correlation(judged: Sequence[TrialResult]) -> float:
     return float(stats.spearmanr(pairs[:, 0], pairs[:, 1]).statistic)
 
 
+def _shown(judged: Sequence[TrialResult]) -> dict[str, list[TrialResult]]:
+    """The complete trials that speak for a candidate: its confirmation where it has one, for the others were chosen by
+    what they scored; else all."""
+    complete: dict[str, list[TrialResult]] = {}
+    for result in judged:
+        if result.score is not None:
+            complete.setdefault(result.candidate_id, []).append(result)
+    return {c: [r for r in own if r.reason == CONFIRMATION] or own for c, own in complete.items()}
+
+
+def _is_adaptive(shown: Sequence[TrialResult]) -> bool:
+    return any(r.reason not in ("", "fixed grid", CONFIRMATION) for r in shown)
+
+
 def _ranked(judged: Sequence[TrialResult], sign: float, confidence: float) -> tuple[ScoreGrid, Ranking | None]:
     grid = ScoreGrid.from_results(judged)
     if not grid.candidates:
@@ -211,17 +225,21 @@ def _candidate_rows(
     sign: float,
     confidence: float,
 ) -> list[CandidateRow]:
-    """Best mean first."""
+    """Best mean first; candidates whose seeds the scores shared out, unconfirmed, behind all others."""
     if ranking is None:
         return []
+    speaking = _shown(judged)
+    order = sorted(
+        range(len(grid.candidates)),
+        key=lambda i: (_is_adaptive(speaking[grid.candidates[i]]), -sign * float(ranking.means[i])),
+    )
     worst = sign * min(sign * r.score for r in judged if r.score is not None)
     rows = []
-    for index in np.argsort(-sign * ranking.means, kind="stable"):
+    for index in order:
         candidate_id = grid.candidates[index]
         every = [r for r in judged if r.candidate_id == candidate_id]
         own = [r for r in every if r.score is not None]
-        confirming = [r for r in own if r.reason == CONFIRMATION]
-        shown = confirming or own
+        shown = speaking[candidate_id]
         scores = _scores(own)
         lost = sum(r.score is None for r in every)
         rows.append(
@@ -242,8 +260,8 @@ def _candidate_rows(
                 failure_rate(lost, len(every), confidence),
                 float(np.mean([*scores, *[worst] * lost])),
                 len(shown),
-                confirmed=bool(confirming),
-                adaptive=not confirming and any(r.reason not in ("", "fixed grid") for r in own),
+                confirmed=shown[0].reason == CONFIRMATION,
+                adaptive=_is_adaptive(shown),
             )
         )
     return rows

@@ -81,7 +81,7 @@ def next_trial(arms: Arms, sign: float, rng: np.random.Generator) -> Choice:
 def standing(scores: Sequence[Array], sign: float, rng: np.random.Generator) -> Standing | None:
     """How sure the choice of the best is, from finished scores alone; None while a candidate has none, or no spread
     is known."""
-    if any(len(own) == 0 for own in scores):
+    if not scores or any(len(own) == 0 for own in scores):
         return None
     counts = np.array([len(own) for own in scores])
     arms = Arms(scores, np.zeros(len(scores), np.int64), np.ones(len(scores)))

@@ -64,15 +64,18 @@ class GroupAudit:
     unreported_seeds: tuple[Hashable, ...]
 
 
-def audit_run(reported: float, curves: Sequence[Curve], tolerance: float = TOLERANCE) -> RunAudit:
+def audit_run(
+    reported: float, curves: Sequence[Curve], decimals: int | None = None, tolerance: float = TOLERANCE
+) -> RunAudit:
     """Compare one reported score with the logs it may come from; validation takes precedence.
 
-    A score of at most four decimals is compared as a rounded one. Equality is no proof of how a checkpoint was chosen:
+    ``decimals``: of the longest score of its column; with at most four of them the column is taken as rounded, and so
+    compared. A single short number says nothing of that. Equality is no proof of how a checkpoint was chosen:
     another rule may pick the same epoch.
     """
     if not curves:
         return RunAudit(reported, math.nan, math.nan, "no-curve", False)
-    decimals = _decimals(reported)
+    decimals = 99 if decimals is None else decimals
     rounded = decimals <= DECIMALS_OF_A_ROUNDED_SCORE
     near = max(tolerance, 0.5 * 10.0**-decimals * (1 + 1e-9)) if rounded else tolerance
     audits = [_against(reported, curve, near, f"rounded to {decimals} decimals" if rounded else "") for curve in curves]
@@ -96,7 +99,8 @@ def _distance(audit: RunAudit) -> float:
     return min(distances, default=math.inf)
 
 
-def _decimals(value: float) -> int:
+def decimals_of(value: float) -> int:
+    """Digits behind the point in a score's shortest exact text."""
     text = repr(float(value))
     return 99 if "e" in text else len(text.partition(".")[2].rstrip("0"))
 
@@ -110,20 +114,20 @@ def swapped_with(audit: RunAudit, others: Iterable[tuple[str, float]], tolerance
 
 
 def audit_group(
-    audits: Mapping[Hashable, RunAudit], curve_seeds: Mapping[str, Iterable[Hashable]], kinds: Mapping[str, str]
+    audits: Sequence[tuple[Hashable, RunAudit]], curve_seeds: Mapping[str, Iterable[Hashable]], kinds: Mapping[str, str]
 ) -> GroupAudit:
-    """Judge the runs of one group, ``audits`` by seed.
+    """Judge the runs of one group, ``audits`` with their seeds.
 
     ``kinds``: curve name to the kind of its log (its mode); ``curve_seeds``: the seeds that have a log, by kind.
     """
-    findings = Counter(audit.finding for audit in audits.values())
-    explained = [audit for audit in audits.values() if audit.finding in ("validation-selected", "test-selected")]
+    findings = Counter(audit.finding for _, audit in audits)
+    explained = [audit for _, audit in audits if audit.finding in ("validation-selected", "test-selected")]
     # A run that fits both rules says nothing against either.
     telling = {audit.finding for audit in explained if not audit.both} or {audit.finding for audit in explained}
     verdict = telling.pop() if len(telling) == 1 else "mixed" if telling else audits_without_proof(findings)
     used = Counter(kinds[audit.curve] for audit in explained)
     kind = used.most_common(1)[0][0] if used else None
-    unreported = sorted(set(curve_seeds[kind]) - set(audits), key=str) if kind is not None else []
+    unreported = sorted(set(curve_seeds[kind]) - {seed for seed, _ in audits}, key=str) if kind is not None else []
     return GroupAudit(len(audits), {name: findings.get(name, 0) for name in FINDINGS}, verdict, tuple(unreported))
 
 

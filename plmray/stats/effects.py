@@ -84,6 +84,8 @@ def paper_delta(baseline: Array, arm: Array) -> Delta:
     if min(len(baseline), len(arm)) < 2:
         return Delta(value, math.nan, math.nan, math.nan, (len(baseline), len(arm)))
     half = PAPER_QUANTILE * sum(float(s.std(ddof=1)) / math.sqrt(len(s)) for s in (baseline, arm))
+    if half == 0:
+        return Delta(value, math.nan, math.nan, math.nan, (len(baseline), len(arm)))
     return Delta(value, value - half, value + half, welch_delta(baseline, arm).p, (len(baseline), len(arm)))
 
 

@@ -45,6 +45,8 @@ def factor_shares(
     were chosen. One spread for all cells is assumed. Raises ValueError naming the cells where a combination has no run,
     or where no cell has two. Source: two-way fixed-effects ANOVA on cell means (Searle, Casella & McCulloch 1992).
     """
+    if SEED in factors:
+        raise ValueError("the seed is what varies within a cell, no factor; drop --factor seed")
     cells = _Cells.of(scores, factors)
     variances = _components(cells.means[None], np.array([cells.variance]), cells)
     shares = _shares(variances)

@@ -18,7 +18,8 @@ class SeedSpread:
     """Pooled seed SD from ``degrees`` = Σ(n_c - 1) degrees of freedom.
 
     ``equal_p``: p value of 'every candidate spreads alike', None where it cannot be tested. Below 0.05 the χ² interval
-    is not offered: it would cover .87 instead of .95 where SDs differ threefold.
+    is not offered: it would cover .87 instead of .95 where SDs differ threefold. Nor is it where the test cannot be run
+    (fewer than two candidates of three scores), but for a single candidate.
     """
 
     sd: Estimate
@@ -29,7 +30,7 @@ class SeedSpread:
 @dataclass(frozen=True)
 class Moderated:
     """Each candidate's seed SD after empirical Bayes. ``sds``: (n_candidates,), NaN without any spread to borrow;
-    ``degrees``: (n_candidates,), infinite where all spreads look alike. ``borrowed``: (n_candidates,) of bool, true
+    ``degrees``: (n_candidates,), at most those of all candidates together. ``borrowed``: (n_candidates,) of bool, true
     for a candidate with a single score, whose spread is all the others'."""
 
     sds: Array
@@ -43,9 +44,9 @@ def pooled_seed_sd(scores: Scores, confidence: float = 0.95) -> SeedSpread:
     """SD over seeds within candidates: s² = Σ(n_c - 1)s_c² / Σ(n_c - 1), with a χ² interval.
 
     ``scores`` holds one array of finite scores per candidate. Assumes normal scores; the interval also assumes one
-    spread for every candidate and is left out where a test says otherwise. Blind to noise the seeds do not move (data
-    splits, hardware). Candidates with one score add nothing. NaN throughout where no candidate has two. The interval
-    takes seeds as nested: where one seed moves all candidates alike it is too narrow (see ``seed_main_effect``).
+    spread for every candidate and is left out where a test says otherwise or cannot be run. Blind to noise the seeds do
+    not move (data splits, hardware). Candidates with one score add nothing. NaN where no candidate has two. It takes
+    seeds as nested: where one seed moves all candidates alike it is too narrow (see ``seed_main_effect``).
     Source: one-way ANOVA.
     """
     degrees = int(sum(len(s) - 1 for s in scores if len(s) > 1))
@@ -54,7 +55,8 @@ def pooled_seed_sd(scores: Scores, confidence: float = 0.95) -> SeedSpread:
     variance = sum(float(((s - s.mean()) ** 2).sum()) for s in scores if len(s) > 1) / degrees
     equal_p = equal_spread_p(scores)
     low, high = sd_interval_factors(degrees, confidence)
-    if equal_p is not None and equal_p < UNEQUAL_BELOW:
+    untested = equal_p is None and sum(len(s) > 1 for s in scores) > 1
+    if untested or (equal_p is not None and equal_p < UNEQUAL_BELOW):
         low = high = math.nan
     sd = math.sqrt(variance)
     return SeedSpread(Estimate(sd, sd * low, sd * high), degrees, equal_p)
@@ -97,9 +99,9 @@ def moderated_sds(scores: Scores) -> Moderated:
         total = prior_degrees + degrees
         with np.errstate(invalid="ignore"):
             moderated = (prior_degrees * prior_variance + degrees * known) / np.where(total > 0, total, math.nan)
-    return Moderated(
-        np.sqrt(moderated), prior_degrees + degrees, degrees == 0, math.sqrt(prior_variance), prior_degrees
-    )
+    # No candidate can be known better than all of them together.
+    total = np.minimum(prior_degrees + degrees, degrees.sum())
+    return Moderated(np.sqrt(moderated), total, degrees == 0, math.sqrt(prior_variance), prior_degrees)
 
 
 def _prior(variances: Array, degrees: Array) -> tuple[float, float]:

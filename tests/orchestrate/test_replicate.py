@@ -167,6 +167,22 @@ def test_a_candidate_that_never_scores_is_left_alone_and_a_lost_seed_is_replaced
     assert fake.top[-1].id not in fake.decisions("confirmation")[0]["candidates"]
 
 
+def test_a_seed_that_runs_is_not_chosen_again(tmp_path: Path) -> None:
+    """A top candidate that is an anchor too: its grid is still running when the first choice is made."""
+    fake = Fake(tmp_path, random=0)
+    phase = AdaptivePhase(fake.spec, fake.folder, Events(), fake.top[:2], fake.top[:1], together=True)
+    jobs = []
+    while isinstance(job := phase.next_job(), Job):
+        jobs += [(job.candidate.id, seed) for seed in job.seeds]
+    assert len(jobs) == len(set(jobs)) == 3 + 2  # the anchor's grid, and two seeds of the other
+
+
+def test_a_phase_in_which_everything_fails_ends(tmp_path: Path) -> None:
+    fake = Fake(tmp_path, lambda trial: None).run()
+    assert fake.decisions("confirmation")[0]["candidates"] == []
+    assert all(r.score is None for r in fake.folder.results.values())
+
+
 def test_indifference_stops_early(tmp_path: Path) -> None:
     fake = Fake(tmp_path, indifference=10.0).run()
     assert fake.decisions("allocation-stop")[0]["reason"] == "indifferent"

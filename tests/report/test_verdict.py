@@ -114,7 +114,7 @@ def test_smaller_is_better_for_an_error() -> None:
 
 CASES: dict[str, tuple[Sequence[TrialResult], str]] = {
     "nothing": ([], "No candidate completed"),
-    "all failed": ([trial("a", 1, None)], "No candidate completed"),
+    "all failed": ([trial("a", 1, None), trial("a", 2, None, error="")], "no message"),
     "one candidate": ([trial("a", s, 0.5 + 0.01 * s) for s in range(3)], "over 3 seeds"),
     "one candidate, one seed": ([trial("a", 1, 0.5)], "1 seed"),
     "one seed each": ([trial(name, 1, value) for name, value in (("a", 0.5), ("b", 0.6))], "too few to tell luck"),
@@ -177,6 +177,26 @@ def test_confirmed_means_are_of_fresh_seeds_alone() -> None:
     assert best.mean.value == pytest.approx(0.615)
     assert verdict.candidates[1].adaptive
     assert any("no confirmation" in warning for warning in verdict.warnings)
+
+
+def test_the_contest_is_between_confirmed_means() -> None:
+    """A was lucky while seeds were shared out, and C twice; on fresh seeds B is better than A, and C has none."""
+    scores = {
+        "a": ([0.75, 0.74, 0.76, 0.75], [0.66, 0.65, 0.67, 0.66, 0.65]),
+        "b": ([0.64, 0.65, 0.63, 0.66], [0.66, 0.66, 0.655, 0.66, 0.665]),
+        "c": ([0.80, 0.82], []),
+    }
+    results = [
+        trial(name, seed + shift, score, reason=reason, origin="searched")
+        for name, (early, late) in scores.items()
+        for reason, shift, own in (("leads a draw", 0, early), ("confirmation", 50, late))
+        for seed, score in enumerate(own)
+    ]
+    verdict = judge(results, "spearman")
+    assert [row.candidate_id for row in verdict.candidates] == ["b", "a", "c"]
+    assert verdict.contest is not None and verdict.contest.delta.value == pytest.approx(0.002)
+    assert not verdict.contest.is_settled
+    shown(verdict)
 
 
 def test_streams_are_compared_and_leave_the_ranking_alone() -> None:

