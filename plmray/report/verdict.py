@@ -225,14 +225,13 @@ def _candidate_rows(
     sign: float,
     confidence: float,
 ) -> list[CandidateRow]:
-    """Best mean first; candidates whose seeds the scores shared out, unconfirmed, behind all others."""
+    """Best mean first; but the first two places go to candidates whose means no choice of seeds has biased."""
     if ranking is None:
         return []
     speaking = _shown(judged)
-    order = sorted(
-        range(len(grid.candidates)),
-        key=lambda i: (_is_adaptive(speaking[grid.candidates[i]]), -sign * float(ranking.means[i])),
-    )
+    by_mean = sorted(range(len(grid.candidates)), key=lambda i: -sign * float(ranking.means[i]))
+    leaders = [i for i in by_mean if not _is_adaptive(speaking[grid.candidates[i]])][:2]
+    order = [*leaders, *(i for i in by_mean if i not in leaders)]
     worst = sign * min(sign * r.score for r in judged if r.score is not None)
     rows = []
     for index in order:
