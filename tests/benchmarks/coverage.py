@@ -50,7 +50,8 @@ def cases() -> Iterator[Case]:
     for seeds in (2, 3, 5):
         yield Case(f"mean over {seeds} seeds", lambda rng, n=seeds: mean_interval(rng.normal(size=n)), 0.0)  # type: ignore[misc]
         yield Case(f"moderated mean, 8 candidates × {seeds}", _moderated(seeds), 0.0, claimed=False)
-        yield Case(f"pooled SD, 8 × {seeds}, equal spreads", _pooled(seeds, 1.0), 1.0)
+        if seeds > 2:  # with two the spread test cannot be run, and no interval is offered
+            yield Case(f"pooled SD, 8 × {seeds}, equal spreads", _pooled(seeds, 1.0), 1.0)
         yield Case(f"share of the seed, 8 anchors × {seeds}", _anchors(8, seeds), 0.2)
     yield Case("pooled SD, 8 × 5, spreads up to 1 : 3 (seldom seen by the test)", _pooled(5, 3.0), 1.9, claimed=False)
     yield Case("share of the seed, 40 anchors × 5", _anchors(40, 5), 0.2)
