@@ -34,9 +34,9 @@ def test_welch_is_scipys(sizes: tuple[int, int]) -> None:
 
 def test_one_seed_or_no_spread_decides_nothing() -> None:
     for low, high in ((np.array([1.0]), np.array([2.0, 3.0])), (np.ones(3), np.full(3, 2.0))):
-        found = welch_delta(low, high)
-        assert found.verdict == "undecided"
-        assert math.isnan(found.low) and math.isnan(found.p)
+        for found in (welch_delta(low, high), paper_delta(low, high)):
+            assert found.verdict == "undecided"
+            assert math.isnan(found.low) and math.isnan(found.p)
 
 
 def test_paper_mode_rounds_before_it_subtracts() -> None:
