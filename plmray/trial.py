@@ -17,6 +17,9 @@ from plmray.spec.sweep import BackboneSpec, SweepSpec, TaskSpec, TrainSpec
 Origin = Literal["searched", "random", "given"]
 Phase = Literal["search", "replicate"]
 
+# Reasons that a verdict reads: trials whose number no score has chosen, and those that check what was chosen.
+FIXED_GRID, CONFIRMATION = "fixed grid", "confirmation"
+
 
 @dataclass(frozen=True)
 class Candidate:

@@ -205,6 +205,8 @@ def _runs(table: Path, score: str, anchors: bool = False) -> Any:
 def sweep_runs(runs: Any, anchors: bool) -> Any:
     """The runs that a verdict compares: of the replicate phase where there is one, all streams moved; ``anchors``: the
     blindly drawn candidates on their fixed grid alone."""
+    from plmray.trial import FIXED_GRID
+
     columns = runs.columns
     phase = "replicate" if "replicate" in columns["phase"] else "search"
     rows = [
@@ -213,7 +215,7 @@ def sweep_runs(runs: Any, anchors: bool) -> Any:
         if own == phase and not columns["varied"][n] and not columns["probe"][n]
     ]
     if anchors:
-        rows = [n for n in rows if "random" in columns["origin"][n].split("+") and columns["reason"][n] == "fixed grid"]
+        rows = [n for n in rows if "random" in columns["origin"][n].split("+") and columns["reason"][n] == FIXED_GRID]
     return runs.where(rows)
 
 

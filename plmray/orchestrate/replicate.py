@@ -17,9 +17,7 @@ from plmray.results import TrialResult
 from plmray.seeds import StreamName, derived_rng
 from plmray.spec.sweep import CONFIRMED, SweepSpec
 from plmray.stats.allocation import FIRST_SEEDS, Arms, Standing, next_trial, standing, stop_reason
-from plmray.trial import Candidate, Trial
-
-CONFIRMATION = "confirmation"
+from plmray.trial import CONFIRMATION, FIXED_GRID, Candidate, Trial
 
 
 class ReplicatePhase(Phase):
@@ -43,7 +41,7 @@ class ReplicatePhase(Phase):
         # one job where they share a pack, or where starting workers is dear.
         seeds = self.replicate.seeds
         groups = [tuple(seeds)] if together else [(seed,) for seed in seeds]
-        grid = (self._job(candidate, group, "fixed grid") for group in groups for candidate in candidates)
+        grid = (self._job(candidate, group, FIXED_GRID) for group in groups for candidate in candidates)
         self.queue = [job for job in chain(grid, self._varied(varied)) if job is not None]
 
     def next_job(self) -> Job | Wait | None:
@@ -170,14 +168,12 @@ class AdaptivePhase(ReplicatePhase):
             self._stop(reason, now)
             return None
         choice = next_trial(Arms(scores, flying, self._costs(alive)), self.sign, rng)
-        return self._chosen(alive[choice.candidate], choice.reason, alive)
+        rival = "" if choice.rival is None else f" {alive[choice.rival].id}"
+        return self._chosen(alive[choice.candidate], choice.reason + rival)
 
-    def _chosen(self, candidate: Candidate, reason: str, alive: Sequence[Candidate]) -> Job:
+    def _chosen(self, candidate: Candidate, reason: str) -> Job:
         seed = self._next_seed(candidate)
         failed = [r.seed for r in self._results(candidate) if r.score is None]
-        reason = reason.replace("candidate ", "") if reason.startswith("first") else reason
-        if reason.startswith("challenges candidate "):
-            reason = f"challenges {alive[int(reason.rpartition(' ')[2])].id}"
         if failed:
             reason += f"; replaces seed {', '.join(map(str, failed))}, which gave no score"
         record = {"kind": "allocation", "candidate_id": candidate.id, "seed": seed, "reason": reason}

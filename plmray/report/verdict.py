@@ -21,8 +21,8 @@ from plmray.stats.spread import SeedSpread, pooled_seed_sd
 from plmray.stats.streams import StreamShares, stream_shares
 from plmray.stats.surrogate import ParameterShares
 from plmray.stats.variance import AnchorShares, grid_shares
+from plmray.trial import CONFIRMATION, FIXED_GRID
 
-CONFIRMATION = "confirmation"
 EXPECTED_BEST_OF = (1, 2, 5, 10, 20, 50, 100)
 
 
@@ -122,7 +122,7 @@ def judge(
     grid, ranking = _ranked([r for own in _shown(judged).values() for r in own], sign, confidence)
     rows = _candidate_rows(judged, grid, ranking, phase, sign, confidence)
     anchors = [r for r in judged if "random" in r.origin.split("+")] if phase == "replicate" else []
-    anchors = [r for r in anchors if r.reason in ("", "fixed grid")]
+    anchors = [r for r in anchors if r.reason in ("", FIXED_GRID)]
     contest = contest_of(rows, grid, ranking, sign, confidence)
     spread = pooled_seed_sd(ScoreGrid.from_results(judged).by_candidate(), confidence)
     anchor_grid = ScoreGrid.from_results(anchors)
@@ -207,7 +207,7 @@ def _shown(judged: Sequence[TrialResult]) -> dict[str, list[TrialResult]]:
 
 
 def _is_adaptive(shown: Sequence[TrialResult]) -> bool:
-    return any(r.reason not in ("", "fixed grid", CONFIRMATION) for r in shown)
+    return any(r.reason not in ("", FIXED_GRID, CONFIRMATION) for r in shown)
 
 
 def _ranked(judged: Sequence[TrialResult], sign: float, confidence: float) -> tuple[ScoreGrid, Ranking | None]:

@@ -35,10 +35,11 @@ class Arms:
 
 @dataclass(frozen=True)
 class Choice:
-    """The candidate to run next and why, in words that are kept with the trial."""
+    """The candidate to run next and why, in words that are kept with the trial; ``rival``: whom it challenges."""
 
     candidate: int
     reason: str
+    rival: int | None = None
 
 
 @dataclass(frozen=True)
@@ -75,7 +76,7 @@ def next_trial(arms: Arms, sign: float, rng: np.random.Generator) -> Choice:
     worth = np.array([LEADER_SHARE / arms.costs[leader], (1 - LEADER_SHARE) / arms.costs[challenger]])
     if len(means) == 1 or rng.random() < worth[0] / worth.sum():
         return Choice(leader, "leads a draw")
-    return Choice(challenger, f"challenges candidate {leader}")
+    return Choice(challenger, "challenges", leader)
 
 
 def standing(scores: Sequence[Array], sign: float, rng: np.random.Generator) -> Standing | None:

@@ -124,12 +124,12 @@ def audit_group(
     explained = [audit for _, audit in audits if audit.finding in ("validation-selected", "test-selected")]
     # A run that fits both rules says nothing against either.
     telling = {audit.finding for audit in explained if not audit.both} or {audit.finding for audit in explained}
-    verdict = telling.pop() if len(telling) == 1 else "mixed" if telling else audits_without_proof(findings)
+    verdict = telling.pop() if len(telling) == 1 else "mixed" if telling else _verdict_without_proof(findings)
     used = Counter(kinds[audit.curve] for audit in explained)
     kind = used.most_common(1)[0][0] if used else None
     unreported = sorted(set(curve_seeds[kind]) - {seed for seed, _ in audits}, key=str) if kind is not None else []
     return GroupAudit(len(audits), {name: findings.get(name, 0) for name in FINDINGS}, verdict, tuple(unreported))
 
 
-def audits_without_proof(findings: Mapping[Finding, int]) -> str:
+def _verdict_without_proof(findings: Mapping[Finding, int]) -> str:
     return "unexplained" if findings.get("unexplained") else "no-curve"

@@ -14,10 +14,10 @@ from plmray.orchestrate.folder import SweepFolder
 from plmray.orchestrate.jobs import Job, Report
 from plmray.orchestrate.phases import Events
 from plmray.orchestrate.prepare import prepare
-from plmray.orchestrate.replicate import CONFIRMATION, AdaptivePhase, ReplicatePhase
+from plmray.orchestrate.replicate import AdaptivePhase, ReplicatePhase
 from plmray.results import TrialResult, read_results
 from plmray.seeds import derived_rng
-from plmray.trial import Trial
+from plmray.trial import CONFIRMATION, Trial
 from tests.examples import sweep_tree, tiny_sweep, write_proteins
 
 RANKS = [1, 2, 3, 4, 6]  # of the top candidates; a higher one is better by half a seed SD
