@@ -9,8 +9,11 @@ from typing import Any
 
 from plmray.seeds import derived_rng
 from plmray.spec.checks import with_parameters
+from plmray.spec.families import FAMILIES, Family
+from plmray.spec.known_tasks import Level
 from plmray.spec.space import ChoiceDomain, OrdinalDomain, Space
-from plmray.spec.sweep import SweepSpec, TrainSpec
+from plmray.spec.sweep import SweepSpec
+from plmray.spec.train import TrainSpec
 from plmray.throughput import encoder_size
 
 RANK_BUCKETS = (4, 8, 16, 64)
@@ -36,17 +39,26 @@ class PackShare:
     prefix_bytes: int = 0
 
 
-def pack_key(settings: TrainSpec) -> str | None:
+PACKED_HEADS = ("linear", "dense", "notebook")
+
+
+def pack_key(settings: TrainSpec, level: Level, family: Family) -> str | None:
     """The pack of a trial, in words; None for one that trains alone. Trials of equal keys share a pack.
 
-    Free inside a pack: seed, rate, schedule, warm-up, decay, clip, dropout, alpha, epochs, patience, batch size, and
-    rank within its bucket.
+    ``level`` of the task: heads of residues are not packed. Free inside a pack: seed, rate, schedule, warm-up, decay,
+    clip, dropout, alpha, epochs, patience, batch size, and rank within its bucket.
     """
     head = settings.head
+    if level == "residue" or head.kind not in PACKED_HEADS or settings.class_weights != "none":
+        return None
+    if settings.pooling == "padded_mean":
+        return None
     kind = f"{head.kind} {head.hidden}" if head.kind == "dense" else head.kind
     if settings.adapter.kind == "none":
         scaled = ", standardized" if head.standardize else ""
         return f"{settings.backbone.name} frozen ({settings.pooling}{scaled}) + {kind} head"
+    if not FAMILIES[family].packs:
+        return None
     if settings.adapter.kind in ("lora", "dora"):
         return _low_rank_key(settings, kind)
     if settings.adapter.kind == "ia3":
@@ -72,7 +84,7 @@ def rank_bucket(rank: int) -> int:
     return next((size for size in RANK_BUCKETS if rank <= size), rank)
 
 
-def packs_of(spec: SweepSpec, tokens: int) -> list[PackShare]:
+def packs_of(spec: SweepSpec, tokens: int, family: Family) -> list[PackShare]:
     """The packs that a sweep's candidates will form, largest first; what trains alone is called so.
 
     ``tokens``: of all splits together.
@@ -81,7 +93,7 @@ def packs_of(spec: SweepSpec, tokens: int) -> list[PackShare]:
     drawn = [with_parameters(spec.train, space.sample(rng)) for _ in range(DRAWS if spec.space else 1)]
     by_pack: dict[str, list[TrainSpec]] = {}
     for settings in drawn:
-        by_pack.setdefault(pack_key(settings) or ALONE, []).append(settings)
+        by_pack.setdefault(pack_key(settings, spec.task.level, family) or ALONE, []).append(settings)
     found = [PackShare(k, len(own) / len(drawn), _prefix_bytes(own[0], tokens)) for k, own in by_pack.items()]
     return sorted(found, key=lambda pack: -pack.share)
 
@@ -93,17 +105,21 @@ def _prefix_bytes(settings: TrainSpec, tokens: int) -> int:
     return tokens * size.width * BYTES_PER_NUMBER if settings.adapter.layers < size.layers else 0
 
 
-def may_pack(spec: SweepSpec) -> bool:
+def may_pack(spec: SweepSpec, family: Family) -> bool:
     """Whether some candidate of the sweep can share a pack."""
-    return any(pack_key(settings) is not None for settings in _kinds(spec))
+    return any(pack_key(settings, spec.task.level, family) is not None for settings in _kinds(spec))
 
 
 def _kinds(spec: SweepSpec) -> list[TrainSpec]:
-    """Train settings with every adapter kind that the sweep can come upon."""
-    domain = spec.space.get("adapter.kind")
+    """Train settings with every kind of adapter and head that the sweep can come upon."""
+    adapters, heads = (_choices(spec, key) for key in ("adapter.kind", "head.kind"))
+    return [with_parameters(spec.train, {**adapter, **head}) for adapter in adapters for head in heads]
+
+
+def _choices(spec: SweepSpec, key: str) -> list[Mapping[str, Any]]:
+    domain = spec.space.get(key)
     values: list[Any] = list(domain.values) if isinstance(domain, (ChoiceDomain, OrdinalDomain)) else []
-    parameters: list[Mapping[str, Any]] = [{"adapter.kind": value} for value in values]
-    return [with_parameters(spec.train, changed) for changed in parameters or [{}]]
+    return [{key: value} for value in values] or [{}]
 
 
 def adapter_slots(batch_size: int, mean_length: float, device: str) -> int:
@@ -112,10 +128,12 @@ def adapter_slots(batch_size: int, mean_length: float, device: str) -> int:
     return min(max(filling, 1), ADAPTER_SLOTS_AT_MOST[device])
 
 
-def jobs_at_once(spec: SweepSpec, hosts: int, mean_length: float, device: str, limit: int | None = None) -> int:
+def jobs_at_once(
+    spec: SweepSpec, family: Family, hosts: int, mean_length: float, device: str, limit: int | None = None
+) -> int:
     """How many candidates, with all their seeds of a phase, fill the slots of ``hosts`` devices."""
     seeds = min(len(spec.search.seeds), len(spec.replicate.seeds) if spec.replicate else len(spec.search.seeds))
-    packed = [settings for settings in _kinds(spec) if pack_key(settings) is not None]
+    packed = [settings for settings in _kinds(spec) if pack_key(settings, spec.task.level, family) is not None]
     slots = max(
         HEAD_SLOTS[device]
         if settings.adapter.kind == "none"

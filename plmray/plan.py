@@ -10,9 +10,12 @@ from typing import Any
 
 from plmray.packing import PackShare, may_pack, packs_of
 from plmray.seeds import derived_rng
+from plmray.spec.families import Family
+from plmray.spec.known_tasks import Level
 from plmray.spec.names import known_backbone
 from plmray.spec.space import ChoiceDomain, FloatDomain, IntDomain, OrdinalDomain, Space
-from plmray.spec.sweep import CONFIRMED, BackboneSpec, ShapeSpec, SweepSpec, TrainSpec
+from plmray.spec.sweep import CONFIRMED, SweepSpec
+from plmray.spec.train import BackboneSpec, HeadSpec, ShapeSpec, TrainSpec
 from plmray.stats.intervals import sd_interval_factors
 from plmray.trial import Candidate, Identifier
 
@@ -76,8 +79,8 @@ class Plan:
         return tree
 
 
-def make_plan(spec: SweepSpec, data: DataFacts, identifier: Identifier) -> Plan:
-    engine, reason = choose_engine(spec)
+def make_plan(spec: SweepSpec, data: DataFacts, identifier: Identifier, family: Family) -> Plan:
+    engine, reason = choose_engine(spec, family)
     anchors = draw_anchors(spec, identifier)
     phases = tuple(_phases(spec, data, len(anchors)))
     return Plan(
@@ -86,7 +89,7 @@ def make_plan(spec: SweepSpec, data: DataFacts, identifier: Identifier) -> Plan:
         precision=identifier.precision,
         engine=engine,
         engine_reason=reason,
-        packs=tuple(packs_of(spec, sum(data.tokens.values()))) if engine == "packed" else (),
+        packs=tuple(packs_of(spec, sum(data.tokens.values()), family)) if engine == "packed" else (),
         phases=phases,
         anchors=tuple(anchors),
         seed_resolution=_seed_resolution(phases[-1]),
@@ -95,21 +98,21 @@ def make_plan(spec: SweepSpec, data: DataFacts, identifier: Identifier) -> Plan:
     )
 
 
-def choose_engine(spec: SweepSpec) -> tuple[str, str]:
+def choose_engine(spec: SweepSpec, family: Family) -> tuple[str, str]:
     """The engine and why: ``auto`` packs what can share a device, and takes deepspeed for several workers."""
     chosen = spec.resources.engine
     if chosen != "auto":
         return chosen, "as the sweep file says"
     if spec.resources.workers > 1:
         return "deepspeed", f"auto: {spec.resources.workers} workers share a trial"
-    if may_pack(spec):
+    if may_pack(spec, family):
         return "packed", "auto: trials share the frozen encoder on one device"
     return "torch", "auto: one worker a trial, and nothing that trials could share"
 
 
-def resolve_precision(train: TrainSpec, has_gpu: bool) -> str:
-    """``auto`` is bf16 on a GPU and fp32 on a CPU. Part of every candidate's id, so resolved once a sweep."""
-    return train.precision if train.precision != "auto" else "bf16" if has_gpu else "fp32"
+def resolve_precision(train: TrainSpec, use_bf16: bool) -> str:
+    """``auto`` is bf16 on a GPU, where the encoder bears it, else fp32. Part of every id, so resolved once a sweep."""
+    return train.precision if train.precision != "auto" else "bf16" if use_bf16 else "fp32"
 
 
 def local_gpu_count() -> int:
@@ -183,17 +186,28 @@ def _seed_resolution(last: PhasePlan) -> SeedResolution | None:
 
 def trainable_estimate(shape: ShapeSpec, train: TrainSpec, outputs: int = 1) -> int | None:
     """Trainable parameters of an ESM2 shape without building it; None where no closed form is kept here."""
-    width, adapter, head = shape.width, train.adapter, train.head
-    heads = {
-        "linear": (width + 1) * outputs,
-        "dense": (width + 1) * head.hidden + (head.hidden + 1) * outputs,
-        "notebook": (width + 1) * width + (width + 1) * outputs,
-    }
+    head = head_parameters(shape.width, train.head, outputs)
+    adapter = train.adapter
     if adapter.kind == "none":
-        return heads[head.kind]
+        return head
     if adapter.kind == "lora" and adapter.targets == "attention" and adapter.bias == "none":
-        return heads[head.kind] + shape.layers * 4 * 2 * width * adapter.rank
+        return head + (adapter.layers or shape.layers) * 4 * 2 * shape.width * adapter.rank
     return None
+
+
+def head_parameters(width: int, head: HeadSpec, outputs: int, level: Level = "protein") -> int:
+    """Weights and biases of a head."""
+    linear, convolution = (width + 1) * outputs, 9 * width**2 + width
+    if head.kind == "dense":
+        return (width + 1) * head.hidden + (head.hidden + 1) * outputs
+    if head.kind == "notebook" and level == "protein":
+        return (width + 1) * width + linear
+    if head.kind in ("cnn_seth", "cnn_prottrans"):
+        channels, size = (28, 5) if head.kind == "cnn_seth" else (32, 7)
+        return (width * size + 1) * channels + (channels * size + 1) * outputs
+    if head.kind == "light_attention":
+        return 2 * convolution + (2 * width + 1) * head.hidden + 2 * head.hidden + (head.hidden + 1) * outputs
+    return linear
 
 
 def _kept_bytes(spec: SweepSpec, phases: tuple[PhasePlan, ...]) -> int | None:

@@ -29,6 +29,7 @@ class TrialResult:
     metric on test there. ``selected_epoch`` and ``epochs_run`` are in epochs, ``seconds`` of training and
     evaluation, ``tokens`` real ones seen in training; the train losses are those before the first and
     the last evaluation. ``reason``: why the trial ran; ``varied``: the stream that its seed moved alone, else ''.
+    ``test_scores``: every metric that fits the task, on test; ``test_classes``: the same class by class.
     """
 
     trial_id: str
@@ -51,6 +52,8 @@ class TrialResult:
     probe: bool = False
     reason: str = ""
     varied: str = ""
+    test_scores: dict[str, float] = field(default_factory=dict)
+    test_classes: list[dict[str, Any]] = field(default_factory=list)
     parameters: dict[str, Any] = field(default_factory=dict)
     provenance: dict[str, Any] = field(default_factory=dict)
 

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from plmray.spec.names import known_backbone
-from plmray.spec.sweep import BackboneSpec, TrainSpec
+from plmray.spec.train import BackboneSpec, TrainSpec
 
 
 @dataclass(frozen=True)
@@ -31,14 +31,17 @@ def encoder_size(backbone: BackboneSpec) -> EncoderSize | None:
     return None if known is None else EncoderSize(known.parameters, known.layers, known.width)
 
 
-def forward_flops(settings: TrainSpec, lengths: NDArray[np.int64], trainable: int) -> float | None:
+def forward_flops(
+    settings: TrainSpec, lengths: NDArray[np.int64], trainable: int, *, by_residue: bool = False
+) -> float | None:
     """Floating point operations of one pass over proteins of ``lengths`` tokens, the useful ones alone.
 
     2 N per token and 4 length · width · layers for attention; of the adapted layers where only the top ones adapt;
-    of the head alone where the encoder is frozen and its embeddings are cached. None where its size is unknown.
+    of the head alone, once a protein or ``by_residue``, where the encoder is frozen and its embeddings are cached. None
+    where its size is unknown.
     """
     if settings.adapter.kind == "none":
-        return 2.0 * trainable * len(lengths)
+        return 2.0 * trainable * (float(lengths.sum()) if by_residue else len(lengths))
     size = encoder_size(settings.backbone)
     if size is None:
         return None
@@ -47,12 +50,14 @@ def forward_flops(settings: TrainSpec, lengths: NDArray[np.int64], trainable: in
     return adapted * (2 * size.parameters * tokens + 4 * size.width * size.layers * squares)
 
 
-def train_flops(settings: TrainSpec, lengths: NDArray[np.int64], trainable: int, epochs: float) -> float | None:
+def train_flops(
+    settings: TrainSpec, lengths: NDArray[np.int64], trainable: int, epochs: float, *, by_residue: bool = False
+) -> float | None:
     """Forward and backward of ``epochs`` epochs: with a frozen encoder nothing flows into its weights.
 
     Adapters: 4 N per token and three times the attention; full: 6 N; a head alone: three times its forward pass.
     """
-    forward = forward_flops(settings, lengths, trainable)
+    forward = forward_flops(settings, lengths, trainable, by_residue=by_residue)
     size = encoder_size(settings.backbone)
     if forward is None or settings.adapter.kind in ("none", "full") or size is None:
         return None if forward is None else 3 * forward * epochs
@@ -62,11 +67,17 @@ def train_flops(settings: TrainSpec, lengths: NDArray[np.int64], trainable: int,
 
 
 def arithmetic(
-    settings: TrainSpec, train: NDArray[np.int64], validation: NDArray[np.int64], trainable: int, epochs: float
+    settings: TrainSpec,
+    train: NDArray[np.int64],
+    validation: NDArray[np.int64],
+    trainable: int,
+    epochs: float,
+    *,
+    by_residue: bool = False,
 ) -> dict[str, Any]:
     """What a trial's provenance says of its arithmetic; empty where the encoder's size is unknown."""
-    training = train_flops(settings, train, trainable, epochs)
-    judging = forward_flops(settings, validation, trainable)
+    training = train_flops(settings, train, trainable, epochs, by_residue=by_residue)
+    judging = forward_flops(settings, validation, trainable, by_residue=by_residue)
     if training is None or judging is None:
         return {}
     return {"train_flops": training, "validation_flops": judging * epochs * settings.evaluations_per_epoch}

@@ -12,7 +12,9 @@ from plmray.identity import candidate_id, trial_id
 from plmray.seeds import StreamName, Streams
 from plmray.spec.checks import with_parameters
 from plmray.spec.space import Parameters
-from plmray.spec.sweep import BackboneSpec, SweepSpec, TaskSpec, TrainSpec
+from plmray.spec.sweep import SweepSpec
+from plmray.spec.task import TaskSpec
+from plmray.spec.train import HEAD_DROPOUT, AdapterKind, BackboneSpec, TrainSpec
 
 Origin = Literal["searched", "random", "given"]
 Phase = Literal["search", "replicate"]
@@ -102,13 +104,31 @@ def identifying_settings(settings: TrainSpec) -> dict[str, Any]:
     tree.pop("precision", None)
     if settings.backbone.embeddings is not None:
         tree.pop("pooling", None)
-    if settings.adapter.kind in ("none", "full"):
-        tree["adapter"] = {"kind": settings.adapter.kind}
-    elif settings.adapter.kind == "ia3":
-        tree["adapter"] = {key: value for key, value in tree["adapter"].items() if key in ("kind", "layers")}
-    if settings.head.kind != "dense":
-        tree.get("head", {}).pop("hidden", None)
+    read = READ_BY_ADAPTER[settings.adapter.kind]
+    adapter = {key: value for key, value in tree.get("adapter", {}).items() if key in read}
+    tree["adapter"] = {"kind": settings.adapter.kind, **adapter} if settings.adapter.kind != "lora" else adapter
+    head = tree.get("head", {})
+    if settings.head.kind == "light_attention":
+        tree.pop("pooling", None)
+    if settings.head.kind not in ("dense", "light_attention"):
+        head.pop("hidden", None)
+    if settings.head.dropout_rate == HEAD_DROPOUT.get(settings.head.kind, 0.0):
+        head.pop("dropout", None)
     return {key: value for key, value in tree.items() if value != {}}
+
+
+_LOW_RANK = ("rank", "alpha", "dropout", "targets", "bias", "layers")
+READ_BY_ADAPTER: dict[AdapterKind, tuple[str, ...]] = {
+    "none": (),
+    "full": (),
+    "lora": _LOW_RANK,
+    "dora": _LOW_RANK,
+    "adalora": _LOW_RANK,
+    "ia3": ("layers",),
+    "prefix": ("tokens", "layers"),
+    "prottrans": ("rank", "layers"),
+    "peft": ("method", "options", "targets", "layers"),
+}
 
 
 def identifying_task(task: TaskSpec) -> dict[str, Any]:

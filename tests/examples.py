@@ -16,7 +16,7 @@ from plmray.model.backbones import load_encoder
 from plmray.orchestrate.bench import encode
 from plmray.seeds import Streams
 from plmray.spec.load import LoadedSweep, load_sweep
-from plmray.spec.sweep import TrainSpec
+from plmray.spec.train import TrainSpec
 
 ROOT = Path(__file__).resolve().parents[1]
 

@@ -28,6 +28,7 @@ FLOORS = {
     "throughput": 2,
     "data": 2,
     "model": 2,
+    "assets": 3,
     "train": 3,
     "report": 3,
     "packed": 4,
@@ -45,8 +46,8 @@ SAME_FLOOR = {
     ("packing", "throughput"),
 }
 HOMES = {
-    "torch": {"data", "model", "train", "packed", "orchestrate"},
-    "transformers": {"model"},
+    "torch": {"data", "model", "train", "packed", "orchestrate", "assets"},
+    "transformers": {"model", "assets"},
     "peft": {"model"},
     "deepspeed": {"train"},
     "ray": {"orchestrate"},

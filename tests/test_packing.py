@@ -14,9 +14,14 @@ from plmray.data.batches import collate
 from plmray.model.assemble import trainable_count
 from plmray.packing import ALONE, jobs_at_once, pack_key, packs_of, search_width
 from plmray.plan import choose_engine
+from plmray.spec.train import TrainSpec
 from plmray.throughput import forward_flops, train_flops
 from tests.examples import tiny_data, tiny_model, tiny_sweep
 from tests.packed.packs import head_settings
+
+
+def key_of(settings: TrainSpec) -> str | None:
+    return pack_key(settings, "protein", "esm2")
 
 
 @pytest.mark.parametrize(
@@ -29,7 +34,7 @@ from tests.packed.packs import head_settings
 )
 def test_what_is_free_inside_a_pack(changes: dict[str, Any]) -> None:
     base = {"adapter__kind": "lora", "adapter__rank": 8}
-    assert pack_key(head_settings(**{**base, **changes})) == pack_key(head_settings(**base))
+    assert key_of(head_settings(**{**base, **changes})) == pack_key(head_settings(**base), "protein", "esm2")
 
 
 @pytest.mark.parametrize(
@@ -44,22 +49,24 @@ def test_what_is_free_inside_a_pack(changes: dict[str, Any]) -> None:
 )
 def test_what_parts_packs(changes: dict[str, Any]) -> None:
     base = {"adapter__kind": "lora", "adapter__rank": 8}
-    assert pack_key(head_settings(**{**base, **changes})) != pack_key(head_settings(**base))
+    assert key_of(head_settings(**{**base, **changes})) != pack_key(head_settings(**base), "protein", "esm2")
 
 
 @pytest.mark.parametrize("changes", [{"adapter__kind": "full"}, {"adapter__kind": "lora", "adapter__bias": "all"}])
 def test_what_trains_alone(changes: dict[str, Any]) -> None:
-    assert pack_key(head_settings(**changes)) is None
+    assert key_of(head_settings(**changes)) is None
 
 
 def test_a_plan_names_its_packs(tmp_path: Path) -> None:
     space = {"adapter.kind": {"kind": "choice", "values": ["none", "lora", "full"]}}
     spec = tiny_sweep(tmp_path, space=space).spec
-    shares = {pack.pack: pack.share for pack in packs_of(spec, 1000)}
+    shares = {pack.pack: pack.share for pack in packs_of(spec, 1000, "esm2")}
     assert sum(shares.values()) == pytest.approx(1)
     assert len(shares) == 3 and 0.2 < shares[ALONE] < 0.5
-    assert choose_engine(spec)[0] == "packed"
-    assert choose_engine(tiny_sweep(tmp_path, train={**spec.train.model_dump(), "adapter": {"kind": "full"}}).spec) == (
+    assert choose_engine(spec, "esm2")[0] == "packed"
+    assert choose_engine(
+        tiny_sweep(tmp_path, train={**spec.train.model_dump(), "adapter": {"kind": "full"}}).spec, "esm2"
+    ) == (
         "torch",
         "auto: one worker a trial, and nothing that trials could share",
     )
@@ -68,18 +75,19 @@ def test_a_plan_names_its_packs(tmp_path: Path) -> None:
 def test_the_cached_states_of_a_plan_are_counted(tmp_path: Path) -> None:
     shape = {"layers": 3, "width": 16, "heads": 2, "feed_forward": 32}
     train = {"backbone": {"name": "t", "init": "random", "shape": shape}, "adapter": {"layers": 1}}
-    (pack,) = packs_of(tiny_sweep(tmp_path, train=train, space={}, search={"candidates": 1}, replicate=None).spec, 1000)
+    spec = tiny_sweep(tmp_path, train=train, space={}, search={"candidates": 1}, replicate=None).spec
+    (pack,) = packs_of(spec, 1000, "esm2")
     assert pack.prefix_bytes == 1000 * 16 * 4
 
 
 def test_how_many_candidates_train_at_once(tmp_path: Path) -> None:
     spec = tiny_sweep(tmp_path, search={"candidates": 100, "seeds": [0, 1], "sampler": "tpe"}).spec
-    assert jobs_at_once(spec, 2, 34.0, "cpu") == 16  # two devices, 16 slots each, two seeds a candidate
-    assert jobs_at_once(spec, 2, 34.0, "cpu", limit=5) == 5
-    assert jobs_at_once(spec, 2, 500.0, "cpu") == 2  # long proteins: two trials fill a core
-    assert jobs_at_once(spec, 1, 500.0, "cuda") == 9
+    assert jobs_at_once(spec, "esm2", 2, 34.0, "cpu") == 16  # two devices, 16 slots each, two seeds a candidate
+    assert jobs_at_once(spec, "esm2", 2, 34.0, "cpu", limit=5) == 5
+    assert jobs_at_once(spec, "esm2", 2, 500.0, "cpu") == 2  # long proteins: two trials fill a core
+    assert jobs_at_once(spec, "esm2", 1, 500.0, "cuda") == 9
     frozen = tiny_sweep(tmp_path, train={**spec.train.model_dump(), "adapter": {"kind": "none"}}).spec
-    assert jobs_at_once(frozen, 2, 500.0, "cpu") == 32
+    assert jobs_at_once(frozen, "esm2", 2, 500.0, "cpu") == 32
     assert search_width(spec) == 25
 
 

@@ -50,10 +50,11 @@ def _faults_of(file: Path, overrides: Sequence[str], data_root: Path | None) -> 
 
 def data_is_elsewhere(sweep: LoadedSweep, data_root: Path | None) -> bool:
     from plmray.data.datasets import data_roots
-    from plmray.data.fetch import SOURCES
+    from plmray.data.fetch import located
+    from plmray.data.known import SOURCES
 
     name = sweep.spec.task.dataset
-    return name in SOURCES and not any((root / SOURCES[name].path).is_file() for root in data_roots(data_root))
+    return name in SOURCES and located(name, data_roots(data_root)) is None
 
 
 @click.command()

@@ -24,13 +24,17 @@ def data() -> None:
 def data_list(data_root: Path | None) -> None:
     """Known data sets and where they lie."""
     from plmray.data.datasets import data_roots
-    from plmray.data.fetch import SOURCES
+    from plmray.data.fetch import located
+    from plmray.data.known import SOURCES
+    from plmray.spec.known_tasks import KNOWN_TASKS
 
     rows = []
     for name, source in SOURCES.items():
-        found = next((root / source.path for root in data_roots(data_root) if (root / source.path).is_file()), None)
-        sizes = " / ".join(str(count) for count in source.proteins.values())
-        rows.append({"name": name, "train / validation / test": sizes, "licence": source.licence, "file": str(found)})
+        task, found = KNOWN_TASKS[name], located(name, data_roots(data_root))
+        sizes = " / ".join(f"{count:,}" for count in task.proteins)
+        what = {"name": name, "level": task.level, "kind": task.kind, "metric": task.metric}
+        where = {"licence": source.licence, "under": str(found or "not here")}
+        rows.append({**what, "train / validation / test": sizes, **where})
     print_rows(rows, "table")
 
 
@@ -40,11 +44,12 @@ def data_list(data_root: Path | None) -> None:
 def data_fetch(name: str, data_root: Path | None) -> None:
     """Download a known data set and check its content."""
     from plmray.data import fetch
+    from plmray.data.known import SOURCES
     from plmray.errors import DataError, Fault, nearest_name
 
-    if name not in fetch.SOURCES:
-        raise DataError([Fault("", f"unknown data set '{name}'; {nearest_name(name, fetch.SOURCES)}")])
-    click.echo(f"{name}: {fetch.fetch(name, data_root or fetch.cache_folder())}")
+    if name not in SOURCES:
+        raise DataError([Fault("", f"unknown data set '{name}'; {nearest_name(name, SOURCES)}")])
+    click.echo(f"{name}: under {fetch.fetch(name, data_root or fetch.cache_folder())}")
 
 
 @data.command("check")

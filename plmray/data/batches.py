@@ -13,30 +13,63 @@ from torch import Tensor
 
 from plmray.data import splits
 from plmray.data.datasets import ProteinData
-from plmray.spec.sweep import SplitName
+from plmray.metrics import Kind
+from plmray.spec.known_tasks import Level
+from plmray.spec.task import SplitName
 
 Encode = Callable[[Sequence[str]], list[NDArray[np.int16]]]
 
 
 @dataclass(frozen=True)
 class EncodedSplit:
-    """Token ids of one split, end to end. ``offsets``: (n + 1,), ``targets``: (n,).
+    """Token ids of n proteins, end to end. ``offsets``: (n + 1,); ``marks``: tokens of each that are no residue.
 
-    ``embeddings``: (n, width) outputs of a frozen encoder, where they take the place of tokens.
+    ``targets``: of the units that are predicted, (units,) or (units, labels): proteins, or residues of all, end to
+    end, where ``counted`` says which residues have a label. ``embeddings``: outputs of a frozen encoder where they
+    take the place of tokens, (n, width), or (residues, width) where ``by_residue``.
     """
 
     tokens: NDArray[np.int16]
     offsets: NDArray[np.int64]
     targets: NDArray[Any]
     embeddings: NDArray[np.floating[Any]] | None = None
+    counted: NDArray[np.bool_] | None = None
+    marks: int = 0
+    by_residue: bool = False
 
     def __len__(self) -> int:
-        return len(self.targets)
+        return len(self.offsets) - 1
 
     @property
     def lengths(self) -> NDArray[np.int64]:
         """Tokens per protein, marks included."""
         return np.diff(self.offsets)
+
+    @property
+    def residue_offsets(self) -> NDArray[np.int64]:
+        """(n + 1,) where the residues of each protein begin among those of all."""
+        return self.offsets - self.marks * np.arange(len(self.offsets))
+
+    @property
+    def num_units(self) -> int:
+        return len(self.targets)
+
+    def residues(self, rows: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Numbers of the residues of some proteins, end to end."""
+        offsets = self.residue_offsets
+        return np.concatenate([np.arange(offsets[row], offsets[row + 1]) for row in rows])
+
+    def units(self, rows: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Numbers of what is predicted of some proteins: themselves, or their residues."""
+        return rows if self.counted is None else self.residues(rows)
+
+    def num_counted(self, rows: NDArray[np.int64]) -> int:
+        """How many units of some proteins a loss is the mean of; never 0."""
+        return len(rows) if self.counted is None else max(1, int(self.counted[self.residues(rows)].sum()))
+
+    def judged(self, outputs: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any]]:
+        """Targets and outputs of the units that count."""
+        return (self.targets, outputs) if self.counted is None else (self.targets[self.counted], outputs[self.counted])
 
 
 @dataclass(frozen=True)
@@ -44,12 +77,13 @@ class EncodedData:
     """A task ready for a model. ``front`` and ``back`` count the marks around each sequence."""
 
     splits: dict[SplitName, EncodedSplit]
-    kind: str
+    kind: Kind
     classes: tuple[str, ...]
     num_outputs: int
     pad_id: int
     front: int
     back: int
+    level: Level = "protein"
 
     @property
     def has_embeddings(self) -> bool:
@@ -68,18 +102,22 @@ class EncodedData:
 
 @dataclass(frozen=True)
 class Batch:
-    """Padded proteins. ``residues`` is true where a token is a residue: neither mark nor padding."""
+    """Padded proteins. ``residues`` is true where a token is a residue: neither mark nor padding.
+
+    ``embedded``: what stands in the place of tokens, (n, width), or (n, length, width) with zeros where no residue is.
+    """
 
     tokens: Tensor  # (n, length) int64
     attention: Tensor  # (n, length) int64, 1 = token
     residues: Tensor  # (n, length) bool
-    targets: Tensor  # (n,) float64 or int64
-    pooled: Tensor | None = None  # (n, width): cached embeddings in place of tokens
+    targets: Tensor  # (units,) or (units, labels), float64 or int64
+    embedded: Tensor | None = None
+    counted: Tensor | None = None  # (units,) bool: of residues, which have a label
 
     def to(self, device: torch.device) -> Batch:
         if device.type == "cpu":
             return self
-        parts = (self.tokens, self.attention, self.residues, self.targets, self.pooled)
+        parts = (self.tokens, self.attention, self.residues, self.targets, self.embedded, self.counted)
         moved = (None if part is None else part.to(device, non_blocking=True) for part in parts)
         return Batch(*moved)  # type: ignore[arg-type]
 
@@ -91,13 +129,18 @@ def encode_data(data: ProteinData, encode: Encode, *, pad_id: int, front: int, b
         rows = encode(proteins.sequences)
         offsets = np.concatenate([[0], np.cumsum([len(row) for row in rows])]).astype(np.int64)
         tokens = np.concatenate(rows) if rows else np.zeros(0, dtype=np.int16)
-        encoded[name] = EncodedSplit(tokens, offsets, proteins.targets)
-    return EncodedData(encoded, data.kind, data.classes, data.num_outputs, pad_id, front, back)
+        encoded[name] = EncodedSplit(tokens, offsets, proteins.targets, None, proteins.counted, front + back)
+    return EncodedData(encoded, data.kind, data.classes, data.num_outputs, pad_id, front, back, data.level)
 
 
-def with_embeddings(data: EncodedData, arrays: Mapping[SplitName, NDArray[np.floating[Any]]]) -> EncodedData:
-    """The same task on embeddings: ``arrays`` hold (n, width) for every split."""
-    return replace(data, splits={name: replace(split, embeddings=arrays[name]) for name, split in data.splits.items()})
+def with_embeddings(
+    data: EncodedData, arrays: Mapping[SplitName, NDArray[np.floating[Any]]], *, by_residue: bool = False
+) -> EncodedData:
+    """The same task on embeddings: ``arrays`` hold (n, width) or (residues, width) for every split."""
+    parts = {
+        name: replace(split, embeddings=arrays[name], by_residue=by_residue) for name, split in data.splits.items()
+    }
+    return replace(data, splits=parts)
 
 
 def resplit(data: EncodedData, fraction: float, drawn_by: int, seed: int) -> EncodedData:
@@ -119,19 +162,34 @@ def resplit(data: EncodedData, fraction: float, drawn_by: int, seed: int) -> Enc
 
 def _joined(first: EncodedSplit, second: EncodedSplit) -> EncodedSplit:
     both = None if first.embeddings is None else np.concatenate([first.embeddings, _embeddings(second)])
-    return EncodedSplit(
-        np.concatenate([first.tokens, second.tokens]),
-        np.concatenate([first.offsets, first.offsets[-1] + second.offsets[1:]]),
-        np.concatenate([first.targets, second.targets]),
-        both,
+    counted = None if first.counted is None else np.concatenate([first.counted, _counted(second)])
+    return replace(
+        first,
+        tokens=np.concatenate([first.tokens, second.tokens]),
+        offsets=np.concatenate([first.offsets, first.offsets[-1] + second.offsets[1:]]),
+        targets=np.concatenate([first.targets, second.targets]),
+        embeddings=both,
+        counted=counted,
     )
 
 
 def _rows(split: EncodedSplit, rows: NDArray[np.int64]) -> EncodedSplit:
     parts = [split.tokens[split.offsets[row] : split.offsets[row + 1]] for row in rows]
-    offsets = np.concatenate([[0], np.cumsum([len(part) for part in parts])]).astype(np.int64)
-    embeddings = None if split.embeddings is None else split.embeddings[rows]
-    return EncodedSplit(np.concatenate(parts), offsets, split.targets[rows], embeddings)
+    units = split.units(rows)
+    embedded = split.residues(rows) if split.by_residue else rows
+    return replace(
+        split,
+        tokens=np.concatenate(parts),
+        offsets=np.concatenate([[0], np.cumsum([len(part) for part in parts])]).astype(np.int64),
+        targets=split.targets[units],
+        embeddings=None if split.embeddings is None else split.embeddings[embedded],
+        counted=None if split.counted is None else split.counted[units],
+    )
+
+
+def _counted(split: EncodedSplit) -> NDArray[np.bool_]:
+    assert split.counted is not None
+    return split.counted
 
 
 def standardized(data: EncodedData) -> EncodedData:
@@ -139,13 +197,11 @@ def standardized(data: EncodedData) -> EncodedData:
     train = _embeddings(data.splits["train"]).astype(np.float64)
     mean, spread = train.mean(0), train.std(0)
     spread[spread == 0] = 1.0
-    return with_embeddings(
-        data,
-        {
-            name: ((_embeddings(split) - mean) / spread).astype(_embeddings(split).dtype)
-            for name, split in data.splits.items()
-        },
-    )
+    arrays = {
+        name: ((_embeddings(split) - mean) / spread).astype(_embeddings(split).dtype)
+        for name, split in data.splits.items()
+    }
+    return with_embeddings(data, arrays, by_residue=data.splits["train"].by_residue)
 
 
 def _embeddings(split: EncodedSplit) -> NDArray[np.floating[Any]]:
@@ -155,10 +211,12 @@ def _embeddings(split: EncodedSplit) -> NDArray[np.floating[Any]]:
 
 def collate(data: EncodedData, split: EncodedSplit, rows: NDArray[np.int64]) -> Batch:
     """Proteins ``rows`` of a split, padded to the longest of them; or their embeddings, where it has some."""
-    if split.embeddings is not None:
+    units = split.units(rows)
+    targets = torch.from_numpy(split.targets[units])
+    counted = None if split.counted is None else torch.from_numpy(split.counted[units])
+    if split.embeddings is not None and not split.by_residue:
         nothing = torch.zeros((len(rows), 0), dtype=torch.int64)
-        pooled = torch.from_numpy(split.embeddings[rows])
-        return Batch(nothing, nothing, nothing.bool(), _targets(data, split, rows), pooled)
+        return Batch(nothing, nothing, nothing.bool(), targets, torch.from_numpy(split.embeddings[rows]), counted)
     lengths = split.lengths[rows]
     columns = np.arange(lengths.max())[None, :]
     is_token = columns < lengths[:, None]
@@ -169,13 +227,17 @@ def collate(data: EncodedData, split: EncodedSplit, rows: NDArray[np.int64]) -> 
         torch.from_numpy(tokens),
         torch.from_numpy(is_token.astype(np.int64)),
         torch.from_numpy(is_residue),
-        _targets(data, split, rows),
+        targets,
+        None if split.embeddings is None else _states(split.embeddings[split.residues(rows)], is_residue),
+        counted,
     )
 
 
-def _targets(data: EncodedData, split: EncodedSplit, rows: NDArray[np.int64]) -> Tensor:
-    targets = split.targets[rows]
-    return torch.from_numpy(targets if data.kind == "classification" else targets.astype(np.float64))
+def _states(rows: NDArray[np.floating[Any]], is_residue: NDArray[np.bool_]) -> Tensor:
+    """(residues, width) embeddings in their places of (n, length, width)."""
+    states = np.zeros((*is_residue.shape, rows.shape[1]), rows.dtype)
+    states[is_residue] = rows
+    return torch.from_numpy(states)
 
 
 def sorted_batches(split: EncodedSplit, token_budget: int) -> Iterator[NDArray[np.int64]]:

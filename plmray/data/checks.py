@@ -6,17 +6,27 @@ import math
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 
+from plmray.data import residues
 from plmray.data.formats import Row
+from plmray.data.targets import labels_of
 from plmray.errors import Fault
-from plmray.spec.sweep import SplitName
+from plmray.metrics import Kind
+from plmray.spec.known_tasks import Level
+from plmray.spec.task import SplitName, TaskSpec
 
 RESIDUES = frozenset("ACDEFGHIKLMNPQRSTVWYXBZUOJ")
 MAX_FAULTS_SHOWN = 20
+_ADVICE = {
+    "-.": "gaps belong to alignments; give the sequence without them",
+    "*": "a stop is no residue; end the sequence before it",
+    " \t": "write residues side by side, without spaces",
+    "0123456789": "numbers are no residues; give the bare sequence",
+}
 
 SplitRows = dict[SplitName, list[Row]]
 
 
-def row_faults(rows: Sequence[Row], kind: str) -> Iterator[Fault]:
+def row_faults(rows: Sequence[Row], kind: Kind, level: Level = "protein") -> Iterator[Fault]:
     """Faults of single rows: empty or duplicate ids, illegal characters, missing or unreadable targets."""
     first_with_id: dict[str, Row] = {}
     for row in rows:
@@ -28,7 +38,7 @@ def row_faults(rows: Sequence[Row], kind: str) -> Iterator[Fault]:
             yield _fault(row, "task.columns.id", f"id '{row.id}' was used in {where}; ids must differ")
         first_with_id.setdefault(row.id, row)
         yield from _sequence_faults(row)
-        yield from _target_faults(row, kind)
+        yield from residues.label_faults(row, kind) if level == "residue" else _target_faults(row, kind)
 
 
 def _sequence_faults(row: Row) -> Iterator[Fault]:
@@ -39,11 +49,13 @@ def _sequence_faults(row: Row) -> Iterator[Fault]:
     if not illegal:
         return
     where = row.sequence.index(illegal[0]) + 1
-    advice = "use upper case" if set(row.sequence.upper()) <= RESIDUES else "write residues as one-letter codes"
+    advice = next((a for odd, a in _ADVICE.items() if illegal[0] in odd), "write residues as one-letter codes")
+    if set(row.sequence.upper()) <= RESIDUES:
+        advice = "use upper case"
     yield _fault(row, "task.columns.sequence", f"'{_short(row.sequence)}' holds '{illegal[0]}' at {where}; {advice}")
 
 
-def _target_faults(row: Row, kind: str) -> Iterator[Fault]:
+def _target_faults(row: Row, kind: Kind) -> Iterator[Fault]:
     if row.target == "" or row.target.lower() in ("nan", "none", "null", "na"):
         yield _fault(row, "task.columns.target", f"target is {row.target or 'empty'}; remove the row or fill it in")
     elif kind == "regression":
@@ -56,7 +68,7 @@ def _target_faults(row: Row, kind: str) -> Iterator[Fault]:
                 yield _fault(row, "task.columns.target", f"target {row.target} is not finite; remove the row")
 
 
-def split_faults(splits: SplitRows, kind: str, shared_sequences: str) -> Iterator[Fault]:
+def split_faults(splits: SplitRows, task: TaskSpec) -> Iterator[Fault]:
     """Faults between splits: one is empty, a class is unknown to training, a sequence is in two of them."""
     for name, advice in (
         ("train", "mark rows with set = train"),
@@ -65,36 +77,52 @@ def split_faults(splits: SplitRows, kind: str, shared_sequences: str) -> Iterato
         if not splits.get(name):  # type: ignore[call-overload]
             yield Fault("task.files", f"no {name} proteins; {advice}")
     for name, rows in splits.items():
-        if name != "train" and len(rows) == 1:
+        if name != "train" and len(rows) == 1 and task.level == "protein":
             yield Fault("task.files", f"one {name} protein cannot rank anything; give at least two, or none for test")
-    if kind == "classification":
-        yield from _class_faults(splits)
-    else:
-        yield from _constant_faults(splits)
-    if shared_sequences == "refuse":
+    yield from _constant_faults(splits, task) if task.kind == "regression" else _class_faults(splits, task)
+    if task.level == "residue":
+        yield from _uncounted_faults(splits)
+    if task.shared_sequences == "refuse":
         yield from _shared_sequence_faults(splits)
 
 
-def _class_faults(splits: SplitRows) -> Iterator[Fault]:
-    in_training = {row.target for row in splits.get("train", [])}
-    if len(in_training) == 1:
-        yield Fault("task.columns.target", f"training holds one class only ({next(iter(in_training))})")
+def _class_faults(splits: SplitRows, task: TaskSpec) -> Iterator[Fault]:
+    in_training = {label for row in splits.get("train", []) for label in labels_of(row, task)}
+    names = ", ".join(sorted(in_training)[:6])
+    if len(in_training) == 1 and task.kind != "multilabel":
+        yield Fault("task.columns.target", f"training holds one class only ({names})")
+    elif task.kind == "binary" and len(in_training) > 2:
+        yield Fault(
+            "task.kind", f"binary needs two classes, training has {len(in_training)} ({names}…); use classification"
+        )
+    elif task.kind == "multilabel" and not in_training:
+        yield Fault("task.columns.target", "no training protein has a label; write them as a;b")
+    if task.positive is not None and task.positive not in in_training:
+        yield Fault("task.positive", f"'{task.positive}' is no class of training; its classes: {names}")
     for name, rows in splits.items():
         seen: set[str] = set()
         for row in rows:
-            if name != "train" and row.target not in in_training and row.target not in seen:
-                seen.add(row.target)
-                yield _fault(row, "task.columns.target", f"class '{row.target}' is in {name} but absent from training")
+            for label in set(labels_of(row, task)) - in_training - seen if name != "train" else ():
+                seen.add(label)
+                yield _fault(row, "task.columns.target", f"class '{label}' is in {name} but absent from training")
 
 
-def _constant_faults(splits: SplitRows) -> Iterator[Fault]:
+def _constant_faults(splits: SplitRows, task: TaskSpec) -> Iterator[Fault]:
     for name, rows in splits.items():
-        if len(rows) > 1 and len({float(row.target) for row in rows}) == 1:
+        units = [float(label) for row in rows for label in labels_of(row, task)]
+        if len(units) > 1 and len(set(units)) == 1:
+            what = "residues'" if task.level == "residue" else "targets"
             yield Fault(
                 "task.columns.target",
-                f"all {len(rows)} {name} targets equal {rows[0].target}; nothing can be learnt or ranked",
+                f"all {len(units)} {name} {what} equal {units[0]:g}; nothing can be learnt or ranked",
                 rows[0].file,
             )
+
+
+def _uncounted_faults(splits: SplitRows) -> Iterator[Fault]:
+    for name, rows in splits.items():
+        if rows and not any("1" in (row.mask or "") for row in rows):
+            yield Fault("task.masks", f"no {name} residue counts; masks or missing labels leave none", rows[0].file)
 
 
 def _shared_sequence_faults(splits: SplitRows) -> Iterator[Fault]:

@@ -4,29 +4,37 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from plmray.data import checks, fetch, landscape, splits
+from plmray.data import checks, fetch, landscape, residues, splits, targets
 from plmray.data.formats import Row, read_rows
+from plmray.data.known import SOURCES
 from plmray.errors import DataError, Fault
 from plmray.identity import content_hash
-from plmray.spec.sweep import SplitName, TaskSpec
+from plmray.metrics import Kind
+from plmray.seeds import derived_rng
+from plmray.spec.known_tasks import KNOWN_TASKS, Level
+from plmray.spec.task import SplitName, TaskSpec
 
 WINDOW_MARGIN = 8
 
 
 @dataclass(frozen=True)
 class Proteins:
-    """One split. ``targets``: (n,) floats for regression, (n,) class indices for classification."""
+    """One split of n proteins. ``targets`` of level protein: (n,) floats, or class numbers, or (n, labels) of 0 and 1.
+
+    Of level residue: (residues,) of all proteins, end to end, and ``counted`` says which of them do.
+    """
 
     ids: Sequence[str]
     sequences: Sequence[str]
     targets: NDArray[Any]
+    counted: NDArray[np.bool_] | None = None
 
     def __len__(self) -> int:
         return len(self.sequences)
@@ -37,15 +45,16 @@ class ProteinData:
     """Checked data of a task. ``hash`` covers what training sees: sequences, targets, splits, classes."""
 
     name: str
-    kind: str
+    kind: Kind
     splits: dict[SplitName, Proteins]
     classes: tuple[str, ...]
     hash: str
     notes: tuple[str, ...] = field(default=())
+    level: Level = "protein"
 
     @property
     def num_outputs(self) -> int:
-        return len(self.classes) if self.kind == "classification" else 1
+        return len(self.classes) if self.kind in ("classification", "multilabel") else 1
 
     def counts(self) -> dict[str, int]:
         return {name: len(proteins) for name, proteins in self.splits.items()}
@@ -62,17 +71,19 @@ def data_roots(given: Path | None) -> list[Path]:
 def load_data(task: TaskSpec, folder: Path, data_root: Path | None = None, *, may_fetch: bool = True) -> ProteinData:
     """Read, check and split the proteins of a task; paths start at ``folder``. Raises DataError with all faults."""
     split_rows, faults = _split_rows(task, folder, data_root, may_fetch)
+    if task.level == "residue":
+        split_rows = {name: [residues.parsed(row, task.kind) for row in group] for name, group in split_rows.items()}
     rows = [row for group in split_rows.values() for row in group]
-    faults += checks.row_faults(rows, task.kind)
+    faults += checks.row_faults(rows, task.kind, task.level)
     if faults:
         raise DataError(checks.shortened(faults))
     faults += splits.drawn_twice(split_rows, task.validation_fraction)
     if task.validation_fraction is not None:
         split_rows = splits.draw_validation(split_rows, task.validation_fraction, task.split_seed)
     notes: list[str] = []
-    fitted = _as_trained(task, split_rows, notes)
+    fitted = _thinned(task, _as_trained(task, split_rows, notes), notes)
     # Judged as a model sees them: a window can make two variants one, a length limit can empty a split.
-    faults += checks.split_faults(fitted, task.kind, task.shared_sequences)
+    faults += checks.split_faults(fitted, task)
     if faults:
         raise DataError(checks.shortened(faults))
     return _assembled(task, fitted, notes)
@@ -87,33 +98,49 @@ def _split_rows(
         except ValueError as error:
             raise DataError([Fault("task.landscape", str(error))]) from error
     if task.dataset is not None:
-        path = fetch.find(task.dataset, data_roots(data_root), may_fetch=may_fetch)
-        return splits.by_columns(read_rows(path, task.columns))
+        root = fetch.find(task.dataset, data_roots(data_root), may_fetch=may_fetch)
+        return splits.by_columns(SOURCES[task.dataset].read(root))
     if isinstance(task.files, dict):
-        return splits.by_files({name: read_rows(folder / file, task.columns) for name, file in task.files.items()})
-    return splits.by_columns([row for file in task.files or [] for row in read_rows(folder / file, task.columns)])
+        return splits.by_files({name: _rows_of(task, folder, name) for name in task.files})
+    return splits.by_columns([row for number in range(len(task.files or [])) for row in _rows_of(task, folder, number)])
+
+
+def _rows_of(task: TaskSpec, folder: Path, which: Any) -> list[Row]:
+    """Rows of one of the task's files, with the labels and masks that stand beside it."""
+    files: Any = task.files
+    if task.level == "protein":
+        return read_rows(folder / files[which], task.columns)
+    beside = [None if given is None else folder / given[which] for given in (task.labels, task.masks)]
+    return residues.read_labelled(folder / files[which], beside[0], beside[1], task.columns)
+
+
+def _thinned(task: TaskSpec, split_rows: checks.SplitRows, notes: list[str]) -> checks.SplitRows:
+    """A part of the training proteins where the task asks for one; validation and test stay whole."""
+    if task.train_fraction == 1:
+        return split_rows
+    whole = split_rows["train"]
+    count = max(1, round(task.train_fraction * len(whole)))
+    kept = sorted(derived_rng(task.split_seed, "train fraction").permutation(len(whole))[:count])
+    notes.append(f"{count} of {len(whole)} training proteins, drawn by split_seed {task.split_seed}")
+    return split_rows | {"train": [whole[n] for n in kept]}
 
 
 def _as_trained(task: TaskSpec, split_rows: checks.SplitRows, notes: list[str]) -> checks.SplitRows:
     """Rows with the sequences that training will see: within the window, within the length limit."""
     first, last = _window(task, [row for group in split_rows.values() for row in group], notes)
     return {
-        name: _fitted(task, name, [replace(row, sequence=row.sequence[first:last]) for row in group], notes)
-        for name, group in split_rows.items()
+        name: _fitted(task, name, [row.cut(first, last) for row in group], notes) for name, group in split_rows.items()
     }
 
 
 def _assembled(task: TaskSpec, split_rows: checks.SplitRows, notes: list[str]) -> ProteinData:
-    rows = [row for group in split_rows.values() for row in group]
-    classes = tuple(sorted({row.target for row in rows})) if task.kind == "classification" else ()
-    parts: dict[SplitName, Proteins] = {
-        name: _proteins(group, task.kind, classes) for name, group in split_rows.items()
-    }
-    rows_hash = content_hash(
-        [[name, list(part.sequences), part.targets.tolist()] for name, part in sorted(parts.items())]
-    )
-    digest = content_hash([task.kind, list(classes), rows_hash])
-    return ProteinData(task.dataset or _file_name(task), task.kind, parts, classes, digest, tuple(notes))
+    classes = targets.classes_of(task, split_rows["train"], notes)
+    parts: dict[SplitName, Proteins] = {name: _proteins(group, task, classes) for name, group in split_rows.items()}
+    digest = content_hash([task.kind, list(classes), targets.parts_hash(parts)])
+    if task.dataset in KNOWN_TASKS and not KNOWN_TASKS[task.dataset].published:
+        notes.append(f"{task.dataset} is an internal split: its scores cannot be laid beside published ones")
+    name = task.dataset or _file_name(task)
+    return ProteinData(name, task.kind, parts, classes, digest, tuple(notes), task.level)
 
 
 def _file_name(task: TaskSpec) -> str:
@@ -158,13 +185,11 @@ def _fitted(task: TaskSpec, name: str, rows: list[Row], notes: list[str]) -> lis
     notes.append(f"{counted}: {'cut' if task.over_length == 'cut' else 'dropped'}")
     if task.over_length == "drop":
         return [row for row in rows if len(row.sequence) <= task.max_length]
-    return [replace(row, sequence=row.sequence[: task.max_length]) for row in rows]
+    return [row.cut(0, task.max_length) for row in rows]
 
 
-def _proteins(rows: list[Row], kind: str, classes: tuple[str, ...]) -> Proteins:
-    if kind == "classification":
-        number = {name: index for index, name in enumerate(classes)}
-        targets: NDArray[Any] = np.array([number[row.target] for row in rows], dtype=np.int64)
-    else:
-        targets = np.array([float(row.target) for row in rows], dtype=np.float64)
-    return Proteins([row.id for row in rows], [row.sequence for row in rows], targets)
+def _proteins(rows: list[Row], task: TaskSpec, classes: tuple[str, ...]) -> Proteins:
+    ids, sequences = [row.id for row in rows], [row.sequence for row in rows]
+    if task.level == "residue":
+        return Proteins(ids, sequences, *targets.of_residues(rows, task.kind, classes))
+    return Proteins(ids, sequences, targets.of_proteins(rows, task.kind, classes))

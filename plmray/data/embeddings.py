@@ -21,7 +21,7 @@ from plmray.data.datasets import ProteinData
 from plmray.data.fetch import cache_folder
 from plmray.errors import DataError, Fault, FolderError
 from plmray.files import FolderLock, write_atomic
-from plmray.spec.sweep import SplitName
+from plmray.spec.task import SplitName
 
 if TYPE_CHECKING:
     import pyarrow

@@ -1,49 +1,28 @@
-"""Known data sets: where their files lie under a data root, and where they come from."""
+"""Known data sets: found under a data root, or fetched into one and checked."""
 
 from __future__ import annotations
 
 import io
+import json
 import os
+import tarfile
+import tempfile
 import urllib.error
 import urllib.request
 import zipfile
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from plmray.data.formats import read_rows
+from plmray.data.formats import Row
+from plmray.data.known import SOURCES, Source, rows_hash
+from plmray.data.splits import by_columns
 from plmray.errors import DataError, Fault
 from plmray.files import write_atomic
-from plmray.identity import content_hash
-from plmray.spec.sweep import ColumnsSpec
+from plmray.spec.known_tasks import KNOWN_TASKS
 
 TIMEOUT_S = 60.0
-
-
-@dataclass(frozen=True)
-class Source:
-    """A file of a known data set. ``content`` hashes its rows, so that line endings do not matter."""
-
-    path: str
-    url: str
-    member: str
-    content: str
-    proteins: dict[str, int]
-    length: int
-    licence: str
-
-
-SOURCES: dict[str, Source] = {
-    "gb1": Source(
-        path="gb1/three_vs_rest.csv",
-        url="https://github.com/J-SNACKKB/FLIP/raw/main/splits/gb1/splits.zip",
-        member="splits/three_vs_rest.csv",
-        content="a88dc83368b3719e90d88173e20b6407d5ef8827be6d30dae097076be6ec0848",
-        proteins={"train": 2691, "validation": 299, "test": 5743},
-        length=265,
-        licence="FLIP (AFL-3.0); measurements of Wu et al. 2016 (CC BY 4.0)",
-    ),
-}
+CHECKSUMS = "checksums.json"
 
 
 def cache_folder() -> Path:
@@ -51,65 +30,99 @@ def cache_folder() -> Path:
     return Path(base) / "plmray" / "data"
 
 
+def located(name: str, roots: Sequence[Path]) -> Path | None:
+    """The first root that has all files of a known data set."""
+    return next((root for root in roots if SOURCES[name].is_under(root)), None)
+
+
 def find(name: str, roots: Sequence[Path], *, may_fetch: bool) -> Path:
-    """The file of a known data set under the first root that has it, else fetched. Raises DataError."""
-    source = SOURCES[name]
-    for root in roots:
-        if (root / source.path).is_file():
-            return root / source.path
+    """The root that has a known data set, the last of ``roots`` after fetching it. Raises DataError."""
+    root = located(name, roots)
+    if root is not None:
+        return root
     if may_fetch:
         return fetch(name, roots[-1])
     searched = ", ".join(str(root) for root in roots)
-    raise DataError(
-        [
-            Fault(
-                "task.dataset",
-                f"{name} is not under {searched}; give --data-root, set PLMRAY_DATA, or run: plmray data fetch {name}",
-            )
-        ]
-    )
+    raise _fault(f"{name} is not under {searched}; give --data-root, set PLMRAY_DATA, or run: plmray data fetch {name}")
 
 
-def fetch(name: str, root: Path, url: str | None = None) -> Path:
-    """Download a known data set into ``root`` and check its content. Raises DataError; leaves no half file."""
+def fetch(name: str, root: Path, urls: Mapping[str, str] | None = None) -> Path:
+    """Download a known data set into ``root`` and check its content. Raises DataError; leaves no half file.
+
+    ``urls``: other addresses in the place of known ones.
+    """
     source = SOURCES[name]
-    address = url or source.url
+    by_hand = [file.path for file in source.files if file.url is None and not (root / file.path).exists()]
+    if by_hand:
+        raise _fault(f"{name} is not offered as files; put {', '.join(by_hand)} into {root} ({source.licence})")
+    arrived: dict[str, bytes] = {}
+    with tempfile.TemporaryDirectory(prefix="plmray-fetch-") as folder:
+        for file in source.files:
+            if file.url is None:
+                continue
+            address = (urls or {}).get(file.url, file.url)
+            if address not in arrived:
+                arrived[address] = _download(name, address, root)
+            write_atomic(Path(folder) / file.path, _member(name, address, arrived[address], file.member))
+        check_content(name, source.read(Path(folder)), root)
+        for file in source.files:
+            write_atomic(root / file.path, (Path(folder) / file.path).read_bytes())
+    return root
+
+
+def _download(name: str, address: str, root: Path) -> bytes:
     try:
         with urllib.request.urlopen(address, timeout=TIMEOUT_S) as response:
-            archive = zipfile.ZipFile(io.BytesIO(response.read()))
-        content = archive.read(source.member)
-    except (urllib.error.URLError, OSError, zipfile.BadZipFile, KeyError) as error:
-        raise DataError(
-            [
-                Fault(
-                    "task.dataset",
-                    f"{name} could not be fetched from {address} ({error}); put it at {root / source.path}, "
-                    "or give --data-root or PLMRAY_DATA",
-                )
-            ]
+            content: bytes = response.read()
+            return content
+    except (urllib.error.URLError, OSError) as error:
+        raise _fault(
+            f"{name} could not be fetched from {address} ({error}); put its files under {root}, or give --data-root or "
+            "PLMRAY_DATA"
         ) from error
-    target = root / source.path
-    arrived = target.with_name(f"arrived-{os.getpid()}{target.suffix}")
-    write_atomic(arrived, content)
+
+
+def _member(name: str, address: str, content: bytes, member: str | None) -> bytes:
+    """A file, or one member of a zip or tar archive."""
+    if member is None:
+        return content
     try:
-        check_content(name, arrived)
-        os.replace(arrived, target)
-    finally:
-        arrived.unlink(missing_ok=True)
-    return target
+        if zipfile.is_zipfile(io.BytesIO(content)):
+            return zipfile.ZipFile(io.BytesIO(content)).read(member)
+        with tarfile.open(fileobj=io.BytesIO(content)) as archive:
+            stream = archive.extractfile(member)
+            assert stream is not None
+            return stream.read()
+    except (KeyError, AssertionError, tarfile.TarError, zipfile.BadZipFile) as error:
+        raise _fault(f"{name}: {address} holds no {member} ({error}); it may have moved") from error
 
 
-def check_content(name: str, path: Path) -> None:
-    """Raise DataError when the rows of ``path`` are not the known ones."""
-    found = rows_hash(path)
-    expected = SOURCES[name].content
-    if found != expected:
-        raise DataError(
-            [Fault("task.dataset", f"{name}: content {found[:16]}… is not the known {expected[:16]}…", str(path))]
-        )
+def check_content(name: str, rows: list[Row], root: Path) -> None:
+    """Raise DataError when ``rows`` are not the known ones, or not those of the copy that came first."""
+    source, found = SOURCES[name], rows_hash(rows)
+    expected = source.content or _first_copy(root).get(name)
+    if expected is not None and found != expected:
+        raise _fault(f"{name}: content {found[:16]}… is not the known {expected[:16]}…", root)
+    if expected is None:
+        _check_counts(name, rows, root)
+        write_atomic(root / CHECKSUMS, json.dumps({**_first_copy(root), name: found}, indent=1))
 
 
-def rows_hash(path: Path) -> str:
-    """Hash over (sequence, target, set, validation) of every row, in order."""
-    rows = read_rows(path, ColumnsSpec())
-    return content_hash([[row.sequence, row.target, row.split, row.validation] for row in rows])
+def _check_counts(name: str, rows: list[Row], root: Path) -> None:
+    counts = Counter({split: len(group) for split, group in by_columns(rows)[0].items()})
+    expected = KNOWN_TASKS[name].counts
+    if dict(counts) != expected:
+        raise _fault(f"{name}: found {dict(counts)} proteins, the published splits have {expected}", root)
+
+
+def _first_copy(root: Path) -> dict[str, str]:
+    file = root / CHECKSUMS
+    known: dict[str, str] = json.loads(file.read_text()) if file.is_file() else {}
+    return known
+
+
+def _fault(message: str, file: Path | None = None) -> DataError:
+    return DataError([Fault("task.dataset", message, str(file or ""))])
+
+
+__all__ = ["SOURCES", "Source", "cache_folder", "check_content", "fetch", "find", "located"]

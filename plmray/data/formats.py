@@ -5,20 +5,27 @@ from __future__ import annotations
 import csv
 import io
 import re
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
+from plmray.data.fasta import Entry, read_fasta, read_text
 from plmray.errors import DataError, Fault
-from plmray.spec.sweep import ColumnsSpec
+from plmray.spec.task import ColumnsSpec
 
 FASTA_SUFFIXES = (".fasta", ".fa", ".faa")
 _FASTA_FIELD = re.compile(r"\b(SET|TARGET|VALIDATION)=(\S*)")
+_DEEPLOC_LOCATION = re.compile(r"([A-Za-z][\w./-]*?)-[MSU]\b")  # membrane, soluble, unknown
 
 
 @dataclass(frozen=True)
 class Row:
-    """One protein as written. ``line`` is the file's line (FASTA: of the header; Parquet: the row + 1)."""
+    """One protein as written. ``line`` is the file's line (FASTA: of the header; Parquet: the row + 1).
+
+    Of residue tasks ``target`` holds the labels of all residues, and ``mask`` a 1 for each that counts, else 0;
+    ``labels`` are the same once they are read, one a residue: text for classes, floats for values.
+    """
 
     file: str
     line: int
@@ -27,13 +34,20 @@ class Row:
     target: str
     split: str | None
     validation: str | None
+    mask: str | None = None
+    labels: Sequence[Any] = ()
+
+    def cut(self, first: int, last: int | None) -> Row:
+        """The protein from residue ``first`` (0-based) to ``last``, with what belongs to its residues."""
+        mask = None if self.mask is None else self.mask[first:last]
+        return replace(self, sequence=self.sequence[first:last], mask=mask, labels=self.labels[first:last])
 
 
 def read_rows(path: Path, columns: ColumnsSpec) -> list[Row]:
     """Rows of a CSV, TSV, Parquet or FASTA file, chosen by its ending. Raises DataError."""
     suffix = path.suffix.lower()
     if suffix in FASTA_SUFFIXES:
-        rows = list(_fasta(path))
+        rows = [_fasta_row(path, entry) for entry in read_fasta(path)]
     elif suffix in (".csv", ".tsv", ".txt"):
         rows = list(_table(path, columns, "," if suffix == ".csv" else "\t"))
     elif suffix in (".parquet", ".pq"):
@@ -49,15 +63,8 @@ def _fault(path: Path, message: str, line: int = 0, key: str = "task.files") -> 
     return DataError([Fault(key, message, str(path), line)])
 
 
-def _read_text(path: Path) -> str:
-    try:
-        return path.read_text(encoding="utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise _fault(path, f"is not UTF-8 text (byte {error.start}); save it as UTF-8") from error
-
-
 def _table(path: Path, columns: ColumnsSpec, separator: str) -> Iterator[Row]:
-    reader = csv.reader(io.StringIO(_read_text(path), newline=""), delimiter=separator)
+    reader = csv.reader(io.StringIO(read_text(path), newline=""), delimiter=separator)
     header = next(reader, None)
     if not header:
         raise _fault(path, "is empty; expected a header line")
@@ -90,6 +97,9 @@ def _parquet(path: Path, columns: ColumnsSpec) -> Iterator[Row]:
 
 
 def _text(value: object) -> str:
+    """A cell as a CSV file would have it; a list of labels as one text."""
+    if isinstance(value, list):
+        return " ".join("nan" if label is None else str(label) for label in value)
     return "" if value is None else str(value)
 
 
@@ -121,29 +131,14 @@ def _row(path: Path, line: int, named: dict[str, str]) -> Row:
         target=stripped["target"],
         split=stripped.get("split"),
         validation=stripped.get("validation"),
+        mask=stripped.get("mask"),
     )
 
 
-def _fasta(path: Path) -> Iterator[Row]:
-    """``>id SET=train TARGET=1.5 VALIDATION=False`` and a sequence over one or more lines (FLIP)."""
-    header: tuple[int, str] | None = None
-    sequence: list[str] = []
-    for line, raw in enumerate(_read_text(path).splitlines(), start=1):
-        text = raw.strip()
-        if text.startswith(">"):
-            if header is not None:
-                yield _fasta_row(path, header, "".join(sequence))
-            header, sequence = (line, text[1:]), []
-        elif text and header is None:
-            raise _fault(path, f"starts with '{text[:20]}', expected a header line beginning with '>'", line)
-        else:
-            sequence.append(text)
-    if header is not None:
-        yield _fasta_row(path, header, "".join(sequence))
-
-
-def _fasta_row(path: Path, header: tuple[int, str], sequence: str) -> Row:
-    line, text = header
-    name = text.split(maxsplit=1)[0] if text.split() else ""
-    fields = dict(_FASTA_FIELD.findall(text))
-    return Row(str(path), line, name, sequence, fields.get("TARGET", ""), fields.get("SET"), fields.get("VALIDATION"))
+def _fasta_row(path: Path, entry: Entry) -> Row:
+    """``>id SET=train TARGET=1.5 VALIDATION=False`` (FLIP), or ``>id Location-M`` (DeepLoc)."""
+    fields = dict(_FASTA_FIELD.findall(entry.description))
+    location = _DEEPLOC_LOCATION.match(entry.description)
+    target = str(fields.get("TARGET", location[1] if location else ""))
+    split, validation = fields.get("SET"), fields.get("VALIDATION")
+    return Row(str(path), entry.line, entry.id, entry.sequence, target, split, validation)

@@ -8,7 +8,7 @@ import numpy as np
 
 from plmray.data.formats import Row
 from plmray.seeds import derived_rng
-from plmray.spec.sweep import LandscapeSpec
+from plmray.spec.task import LandscapeSpec
 
 AMINO_ACIDS = "ACDEFGHIKLMNPQRSTVWY"
 

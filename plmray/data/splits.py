@@ -12,7 +12,7 @@ from plmray.data.checks import SplitRows
 from plmray.data.formats import Row
 from plmray.errors import Fault
 from plmray.seeds import derived_rng
-from plmray.spec.sweep import SplitName
+from plmray.spec.task import SplitName
 
 SPLIT_NAMES: tuple[SplitName, ...] = ("train", "validation", "test")
 _SYNONYMS: Mapping[str, SplitName] = {

@@ -10,40 +10,48 @@ import torch
 from torch import nn
 
 from plmray.errors import SetupError
-from plmray.model.tokens import ESM2_VOCABULARY, ResidueTokenizer, esm2_tokenizer, t5_tokenizer
+from plmray.model.tokens import ESM2_VOCABULARY, ResidueTokenizer, esm2_tokenizer, tokenizer_by_rules
+from plmray.spec.families import FAMILIES
 from plmray.spec.names import cached_snapshot, family, known_backbone, local_folder
-from plmray.spec.sweep import BackboneSpec, ShapeSpec
+from plmray.spec.train import BackboneSpec, ShapeSpec
+
+# Dropout of the encoder's own by the names that architectures give it.
+_NO_DROPOUT: dict[str, dict[str, float]] = {
+    "esm": {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0},
+    "bert": {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0},
+    "esmc": {"attention_dropout": 0.0},
+    "t5": {"dropout_rate": 0.0},
+}
 
 
 def load_encoder(backbone: BackboneSpec, folder: Path) -> nn.Module:
     """A frozen encoder in float32 whose own dropout is 0. Raises SetupError when its weights cannot be had."""
     if backbone.init == "random":
         encoder = random_esm2(_shape(backbone), backbone.init_seed)
-    elif family(backbone, folder) == "t5":
-        from transformers import T5EncoderModel
-
-        encoder = _pretrained(T5EncoderModel, backbone, folder, dropout_rate=0.0)
     else:
-        from transformers import EsmModel
+        import transformers
 
-        no_dropout = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
-        encoder = _pretrained(EsmModel, backbone, folder, add_pooling_layer=False, **no_dropout)
+        kind = FAMILIES[family(backbone, folder)].model_type
+        classes = {"esm": "EsmModel", "bert": "BertModel", "esmc": "EsmcModel", "t5": "T5EncoderModel"}
+        pooler = {"add_pooling_layer": False} if kind in ("esm", "bert") else {}
+        encoder = _pretrained(getattr(transformers, classes[kind]), backbone, folder, **pooler, **_NO_DROPOUT[kind])
     encoder.requires_grad_(False)
     return encoder.eval()
 
 
 def load_tokenizer(backbone: BackboneSpec, folder: Path) -> ResidueTokenizer:
-    """The residue table of a backbone: ESM2's is fixed, T5's comes with its checkpoint."""
-    if family(backbone, folder) == "esm2":
+    """The residue table of a backbone: that of ESM-1b and ESM2 is fixed, others come with their checkpoint."""
+    own = family(backbone, folder)
+    if own in ("esm1b", "esm2"):
         return esm2_tokenizer()
     from transformers import AutoTokenizer
 
     source, revision = source_of(backbone, folder)
     try:
         tokenizer = AutoTokenizer.from_pretrained(source, revision=revision, trust_remote_code=False)
+        return tokenizer_by_rules(tokenizer, FAMILIES[own])
     except (OSError, ValueError) as error:
         raise _not_loaded(source, error) from error
-    return t5_tokenizer(tokenizer)
 
 
 def fetch_weights(backbone: BackboneSpec, folder: Path) -> None:
@@ -139,7 +147,7 @@ def _pretrained(kind: Any, backbone: BackboneSpec, folder: Path, **options: Any)
 
 def _may_be_missing(key: str) -> bool:
     """Parts that embeddings do not pass through."""
-    return any(part in key for part in ("contact_head", "pooler", "position_ids", "inv_freq", "embed_tokens"))
+    return any(part in key for part in ("contact_head", "pooler", "position_ids", "inv_freq", "encoder.embed_tokens"))
 
 
 def _not_loaded(source: str, error: Exception) -> SetupError:

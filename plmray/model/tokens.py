@@ -9,7 +9,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-# Source: vocabulary file of the published ESM2 checkpoints, in order.
+from plmray.spec.families import FamilyRules
+
+# Source: vocabulary file of the published ESM-1b and ESM2 checkpoints, in order.
 ESM2_VOCABULARY = (
     *("<cls>", "<pad>", "<eos>", "<unk>"),
     *"LAGVSERDTIPKQNFYMHWCXBUZO.-",
@@ -39,20 +41,48 @@ class ResidueTokenizer:
             rows.append(np.concatenate([front, ids, back]))
         return rows
 
+    def to_dict(self) -> dict[str, Any]:
+        """As plain data: what a bundle keeps."""
+        letters = {chr(byte): int(number) for byte, number in enumerate(self.table) if number >= 0}
+        return {"table": letters, "front": list(self.front), "back": list(self.back), "pad_id": self.pad_id}
+
+    @classmethod
+    def from_dict(cls, tree: dict[str, Any]) -> ResidueTokenizer:
+        table = np.full(256, -1, dtype=np.int16)
+        for letter, number in tree["table"].items():
+            table[ord(letter)] = number
+        return cls(table, tuple(tree["front"]), tuple(tree["back"]), tree["pad_id"])
+
 
 def esm2_tokenizer() -> ResidueTokenizer:
     number = {token: index for index, token in enumerate(ESM2_VOCABULARY)}
     return ResidueTokenizer(_table(number), (number["<cls>"],), (number["<eos>"],), number["<pad>"])
 
 
-def t5_tokenizer(tokenizer: Any) -> ResidueTokenizer:
-    """The table of a ProtT5-style tokenizer, which reads residues joined by spaces and ends with </s>."""
-    ids = tokenizer(" ".join(AMINO_ACIDS), add_special_tokens=False)["input_ids"]
-    if len(ids) != len(AMINO_ACIDS):
-        raise ValueError(f"the tokenizer cuts {len(AMINO_ACIDS)} residues into {len(ids)} tokens; expected one each")
-    return ResidueTokenizer(
-        _table(dict(zip(AMINO_ACIDS, ids, strict=True))), (), (tokenizer.eos_token_id,), tokenizer.pad_token_id
-    )
+def tokenizer_by_rules(tokenizer: Any, rules: FamilyRules) -> ResidueTokenizer:
+    """The table of a checkpoint's own tokenizer, read off by tokenising all residues the way the family wants it.
+
+    Raises ValueError where it does not make one known token of each residue, or other marks than the family's.
+    """
+    bare = _ids(tokenizer, AMINO_ACIDS, rules, marks=False)
+    if len(bare) != len(AMINO_ACIDS) or tokenizer.unk_token_id in bare:
+        unknown = "" if len(bare) != len(AMINO_ACIDS) else ", some of them unknown"
+        raise ValueError(
+            f"the tokenizer cuts {len(AMINO_ACIDS)} residues into {len(bare)} tokens{unknown}; expected one known each"
+        )
+    whole, (before, after) = _ids(tokenizer, AMINO_ACIDS, rules, marks=True), rules.marks
+    prefix = () if rules.prefix is None else (tokenizer.convert_tokens_to_ids(rules.prefix),)
+    front, back = (*whole[: before - len(prefix)], *prefix), tuple(whole[len(whole) - after :])
+    if len(whole) != len(AMINO_ACIDS) + before - len(prefix) + after or tokenizer.unk_token_id in front:
+        raise ValueError(f"the tokenizer puts other marks around a sequence than expected ({before}, {after}): {whole}")
+    return ResidueTokenizer(_table(dict(zip(AMINO_ACIDS, bare, strict=True))), front, back, tokenizer.pad_token_id)
+
+
+def _ids(tokenizer: Any, sequence: str, rules: FamilyRules, *, marks: bool) -> list[int]:
+    text: Any = rules.joined.join(sequence) if rules.joined else list(sequence)
+    split = {} if rules.joined else {"is_split_into_words": True}
+    ids: list[int] = tokenizer(text, add_special_tokens=marks, **split)["input_ids"]
+    return ids
 
 
 def _table(number: dict[str, int]) -> NDArray[np.int16]:

@@ -36,7 +36,7 @@ def make_bench(sweep: LoadedSweep, data: ProteinData, precision: str, folder: Pa
         spec=sweep.spec,
         data=encode(sweep, data),
         precision=precision,
-        engine=choose_engine(sweep.spec)[0],
+        engine=choose_engine(sweep.spec, sweep.family)[0],
         base=sweep.folder,
         folder=folder,
         use_gpu=wants_gpu(sweep, has_gpu),

@@ -156,7 +156,7 @@ class Driver:
         self.sweep, self.spec, self.options, self.folder, self.data = sweep, sweep.spec, options, folder, data
         self.echo = echo
         self.metric = METRICS[self.spec.objective.metric]
-        self.engine, _ = choose_engine(self.spec)
+        self.engine, _ = choose_engine(self.spec, sweep.family)
         self.in_turn = self.engine == "deepspeed"
         self.costs = Costs(before=read_costs(folder.path))
 
@@ -166,7 +166,7 @@ class Driver:
         make_place, has_gpu, close_place = self._open_place()
         try:
             identifier = make_identifier(self.sweep, self.data.hash, has_gpu)
-            plan = make_plan(self.spec, data_facts(self.sweep, self.data), identifier)
+            plan = make_plan(self.spec, data_facts(self.sweep, self.data), identifier, self.sweep.family)
             bench = make_bench(self.sweep, self.data, plan.precision, self.folder.path, has_gpu=has_gpu)
             tracker = self._start_tracking(plan)
             events = self._events(plan, tracker)
@@ -244,14 +244,14 @@ class Driver:
             return self._local_place, torch.cuda.is_available(), lambda: None
         from plmray.orchestrate.on_ray import RayCluster
 
-        cluster = RayCluster(self.spec, self.options.address, self.options.max_concurrent, self.costs)
+        cluster = RayCluster(self.spec, self.engine, self.options.address, self.options.max_concurrent, self.costs)
         return cluster.place, cluster.has_gpu, cluster.close
 
     def _local_place(self, bench: Bench) -> Place:
         if self.engine == "packed":
-            return PackedHere(
-                Host(bench), jobs_at_once(self.spec, 1, bench.data.mean_length, device_of(bench).type), self.costs
-            )
+            length, device = bench.data.mean_length, device_of(bench).type
+            at_once = jobs_at_once(self.spec, self.sweep.family, 1, length, device)
+            return PackedHere(Host(bench), at_once, self.costs)
         return Here(Worker(bench))
 
     def _start_tracking(self, plan: Plan) -> Tracker:

@@ -26,7 +26,7 @@ from plmray.packing import HEAD_SLOTS, adapter_slots, pack_key
 from plmray.results import TrialResult
 from plmray.spec.checks import with_parameters
 from plmray.spec.names import family
-from plmray.spec.sweep import TrainSpec
+from plmray.spec.train import TrainSpec
 from plmray.trial import Trial
 
 
@@ -175,7 +175,8 @@ class Host:
     def _start(self, key: str, trial: Trial) -> Run | None:
         """A trial in a slot, or alone; None where it has to wait."""
         settings = with_parameters(self.bench.spec.train, trial.candidate.parameters)
-        name = pack_key(settings)
+        own = family(settings.backbone, self.bench.base)
+        name = pack_key(settings, self.bench.data.level, own)
         if name is not None and trial.split_seed is not None:
             name += f", split {trial.split_seed}"
         if name is None:

@@ -26,7 +26,7 @@ from plmray.orchestrate.jobs import Job, JobSource, job_key
 from plmray.orchestrate.progress import Costs
 from plmray.orchestrate.ray_job import inside_ray_job
 from plmray.packing import jobs_at_once
-from plmray.plan import choose_engine
+from plmray.spec.names import family
 from plmray.spec.sweep import SweepSpec
 
 OBJECT_STORE_BYTES = 512 * 2**20
@@ -64,17 +64,18 @@ class RayCluster:
     def __init__(
         self,
         spec: SweepSpec,
+        engine: str,
         address: str | None,
         max_concurrent: int | None,
         costs: Costs,
     ) -> None:
-        self.spec, self.costs = spec, costs
+        self.spec, self.engine, self.costs = spec, engine, costs
         self.max_concurrent = max_concurrent
         self._temporary: Path | None = None
         self.ledgers: Path | None = None  # where hosts note who trained when they died
         self._connect(address or os.environ.get("RAY_ADDRESS") or ("auto" if inside_ray_job() else None))
         try:
-            self.shape = _shape(spec, self.nodes, max_concurrent)
+            self.shape = _shape(spec, engine, self.nodes, max_concurrent)
         except SetupError:
             self.close()
             raise
@@ -135,7 +136,7 @@ class RayCluster:
     def _private_options(self) -> dict[str, Any]:
         # A short path: Ray's socket names must fit in about 107 characters.
         self._temporary = Path(tempfile.mkdtemp(prefix="plmray", dir="/tmp"))
-        needs_group = choose_engine(self.spec)[0] == "deepspeed"
+        needs_group = self.engine == "deepspeed"
         return {
             "num_cpus": usable_cpus(),
             "object_store_memory": OBJECT_STORE_BYTES,
@@ -183,7 +184,7 @@ class _Shape:
         self.workers, self.per_worker, self.slots = workers, per_worker, slots
 
 
-def _shape(spec: SweepSpec, nodes: list[dict[str, float]], max_concurrent: int | None) -> _Shape:
+def _shape(spec: SweepSpec, engine: str, nodes: list[dict[str, float]], max_concurrent: int | None) -> _Shape:
     """Jobs that fit at a time. Raises SetupError where not even one does: Ray would wait for ever."""
     wanted = spec.resources
     resources = _total(nodes)
@@ -202,7 +203,7 @@ def _shape(spec: SweepSpec, nodes: list[dict[str, float]], max_concurrent: int |
             f"one trial needs {needed}, the cluster has {there}, and each worker must fit on one node. Lower "
             "resources.workers, cpus_per_worker or gpus_per_trial, or join a larger cluster with --address."
         )
-    if choose_engine(spec)[0] == "packed":  # there the limits count candidates, not processes
+    if engine == "packed":  # there the limits count candidates, not processes
         return _Shape(wanted.workers, per_worker, fits)
     limits = [fits, max_concurrent or fits]
     if wanted.max_concurrent != "auto":
@@ -235,7 +236,9 @@ class RayPlace:
         if self._hosts is not None:
             device = "cuda" if bench.use_gpu else "cpu"
             most = _least(cluster.max_concurrent, self._fitting_processes())
-            self.concurrency = jobs_at_once(bench.spec, self.devices, bench.data.mean_length, device, most)
+            own = family(bench.spec.train.backbone, bench.base)
+            length = bench.data.mean_length
+            self.concurrency = jobs_at_once(bench.spec, own, self.devices, length, device, most)
 
     def _fitting_processes(self) -> int:
         """Candidates in flight at most: each has a process of its own on this node, which only waits."""

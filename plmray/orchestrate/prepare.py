@@ -8,11 +8,12 @@ from pathlib import Path
 import numpy as np
 
 from plmray.data.datasets import ProteinData, load_data
-from plmray.data.fetch import SOURCES
 from plmray.errors import DataError
 from plmray.plan import DataFacts, Plan, local_gpu_count, make_plan, memoised, resolve_precision
+from plmray.spec.families import FAMILIES
+from plmray.spec.known_tasks import KNOWN_TASKS
 from plmray.spec.load import LoadedSweep
-from plmray.spec.names import family, weights_hash
+from plmray.spec.names import weights_hash
 from plmray.trial import Identifier
 
 
@@ -30,28 +31,29 @@ def prepare(sweep: LoadedSweep, data_root: Path | None, *, has_gpu: bool | None 
     """Load and check the data, resolve the precision, plan. Raises DataError with every fault."""
     data = load_data(sweep.spec.task, sweep.folder, data_root)
     identifier = make_identifier(sweep, data.hash, has_gpu)
-    return Prepared(sweep, data, identifier, make_plan(sweep.spec, data_facts(sweep, data), identifier))
+    return Prepared(sweep, data, identifier, make_plan(sweep.spec, data_facts(sweep, data), identifier, sweep.family))
 
 
 def plan_without_data(sweep: LoadedSweep, error: DataError) -> Plan:
     """A plan from the published counts of a known data set that is not here yet; ids are provisional."""
     name = sweep.spec.task.dataset
-    if name not in SOURCES:
+    if name not in KNOWN_TASKS:
         raise error
-    source = SOURCES[name]
-    length = min(source.length, sweep.spec.task.max_length) + _marks(sweep)
+    known = KNOWN_TASKS[name]
+    length = min(known.length, sweep.spec.task.max_length) + _marks(sweep)
     facts = DataFacts(
         hash="",
-        counts=source.proteins,
-        tokens={split: count * length for split, count in source.proteins.items()},
+        counts=known.counts,
+        tokens={split: count * length for split, count in known.counts.items()},
         notes=(f"{name} is not on this machine: published counts, provisional candidate ids",),
     )
-    return make_plan(sweep.spec, facts, make_identifier(sweep, "", None))
+    return make_plan(sweep.spec, facts, make_identifier(sweep, "", None), sweep.family)
 
 
 def make_identifier(sweep: LoadedSweep, data_hash: str, has_gpu: bool | None) -> Identifier:
     gpu_here = local_gpu_count() > 0 if has_gpu is None else has_gpu
-    precision = resolve_precision(sweep.spec.train, wants_gpu(sweep, gpu_here))
+    has_bf16 = "bf16" in FAMILIES[sweep.family].precisions
+    precision = resolve_precision(sweep.spec.train, wants_gpu(sweep, gpu_here) and has_bf16)
     return Identifier(sweep.spec, data_hash, precision, memoised(lambda b: weights_hash(b, sweep.folder)))
 
 
@@ -72,4 +74,4 @@ def data_facts(sweep: LoadedSweep, data: ProteinData) -> DataFacts:
 
 def _marks(sweep: LoadedSweep) -> int:
     """Tokens around each sequence: <cls> and <eos> for ESM2, </s> for T5."""
-    return 2 if family(sweep.spec.train.backbone, sweep.folder) == "esm2" else 1
+    return sum(FAMILIES[sweep.family].marks)

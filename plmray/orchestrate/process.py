@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import math
 import time
 from pathlib import Path
 from typing import Any
@@ -13,14 +14,16 @@ import torch
 from plmray.data.batches import EncodedData, resplit, standardized, with_embeddings
 from plmray.data.embeddings import EmbeddingCache
 from plmray.errors import SetupError
-from plmray.model.adapters import encoder_layers, saved_config
-from plmray.model.assemble import ProteinModel, build_head_model, build_model
+from plmray.model.adapters import BY_PEFT, encoder_layers, saved_config
+from plmray.model.assemble import ProteinModel, build_head_model, build_model, encoder_width
 from plmray.model.backbones import load_encoder
+from plmray.model.heads import READ_RESIDUES
 from plmray.orchestrate.bench import Bench
 from plmray.seeds import Streams
 from plmray.spec.names import family, weights_hash
-from plmray.spec.sweep import BackboneSpec, HeadSpec, SweepSpec, TrainSpec
-from plmray.train.embeddings import cached_embeddings
+from plmray.spec.sweep import SweepSpec
+from plmray.spec.train import BackboneSpec, HeadSpec, TrainSpec
+from plmray.train.embeddings import RESIDUE_LIMIT_BYTES, RESIDUES, cached_embeddings, residue_bytes
 from plmray.train.engines import Engine, TorchEngine
 
 _ENCODERS: dict[str, torch.nn.Module] = {}
@@ -96,7 +99,8 @@ def embedded_data(bench: Bench, settings: TrainSpec, split_seed: int | None = No
         whole = embedded_data(bench, settings.model_copy(update={"head": _unscaled(settings)}))
         own = _with_split(bench, whole, split_seed)
         return standardized(own) if settings.head.standardize else own
-    key = (id(bench), f"{settings.backbone.model_dump_json()} {settings.pooling} {settings.head.standardize}")
+    read = RESIDUES if reads_residues(bench, settings) else settings.pooling
+    key = (id(bench), f"{settings.backbone.model_dump_json()} {read} {settings.head.standardize}")
     if key not in _EMBEDDED:
         data = bench.data
         if not data.has_embeddings:
@@ -105,14 +109,33 @@ def embedded_data(bench: Bench, settings: TrainSpec, split_seed: int | None = No
                 data,
                 lambda: frozen_encoder(settings.backbone, bench.base, device_of(bench)),
                 weights=weights_hash(settings.backbone, bench.base),
-                pooling=settings.pooling,
+                pooling=read,
                 precision=bench.precision,
                 device=device_of(bench),
             )
             # A copy in memory: what is mapped from disk cannot be handed to torch.
-            data = with_embeddings(data, {name: np.array(array) for name, array in arrays.items()})
+            copies = {name: np.array(array) for name, array in arrays.items()}
+            data = with_embeddings(data, copies, by_residue=read == RESIDUES)
         _EMBEDDED[key] = standardized(data) if settings.head.standardize else data
     return _EMBEDDED[key]
+
+
+def reads_residues(bench: Bench, settings: TrainSpec) -> bool:
+    """Whether a trial's head wants the states of all residues."""
+    return bench.data.level == "residue" or settings.head.kind in READ_RESIDUES
+
+
+def may_cache(bench: Bench, settings: TrainSpec) -> bool:
+    """Whether a frozen trial trains on embeddings that were computed before.
+
+    Not where there are too many, nor where they depend on the longest protein of a batch.
+    """
+    if bench.data.has_embeddings:
+        return True
+    if not reads_residues(bench, settings):
+        return settings.pooling != "padded_mean"
+    width = encoder_width(frozen_encoder(settings.backbone, bench.base, device_of(bench)))
+    return residue_bytes(bench.data, width, bench.precision) <= RESIDUE_LIMIT_BYTES
 
 
 def _unscaled(settings: TrainSpec) -> HeadSpec:
@@ -123,18 +146,21 @@ def trial_model(
     bench: Bench, settings: TrainSpec, streams: Streams, split_seed: int | None = None
 ) -> tuple[ProteinModel, EncodedData]:
     """A trial's model as it starts, with the data it reads: embeddings where the encoder stays frozen."""
-    outputs = bench.data.num_outputs
-    if settings.adapter.kind == "none":
+    outputs, level = bench.data.num_outputs, bench.data.level
+    if settings.adapter.kind == "none" and may_cache(bench, settings):
         data = embedded_data(bench, settings, split_seed)
-        return build_head_model(settings, data.width, outputs, streams), data
-    encoder = frozen_encoder(settings.backbone, bench.base, device_of(bench))
-    model = build_model(settings, encoder, family(settings.backbone, bench.base), outputs, streams)
-    return model, task_data(bench, split_seed)
+        return build_head_model(settings, data.width, outputs, streams, level), data
+    if settings.head.standardize:
+        raise SetupError("head.standardize needs embeddings that are kept, and here they are too many; switch it off")
+    data, encoder = task_data(bench, split_seed), frozen_encoder(settings.backbone, bench.base, device_of(bench))
+    steps = math.ceil(len(data.splits["train"]) / settings.batch_size) * settings.epochs
+    own = family(settings.backbone, bench.base)
+    return build_model(settings, encoder, own, outputs, streams, level, steps), data
 
 
 def adapter_config(bench: Bench, settings: TrainSpec) -> dict[str, Any] | None:
     """What is saved beside an adapter, so that peft can load it."""
-    if settings.adapter.kind in ("none", "full"):
+    if settings.adapter.kind not in BY_PEFT:
         return None
     encoder = frozen_encoder(settings.backbone, bench.base, device_of(bench))
     return saved_config(settings.adapter, family(settings.backbone, bench.base), encoder_layers(encoder))

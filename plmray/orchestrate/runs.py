@@ -4,17 +4,25 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
+from plmray.data.batches import EncodedSplit
+from plmray.files import write_atomic
+from plmray.metrics import all_scores, per_class
 from plmray.model.assemble import trainable_count
 from plmray.orchestrate.bench import Bench
 from plmray.orchestrate.jobs import Job, Report
-from plmray.orchestrate.process import adapter_config, make_engine, peak_flops, trial_model
+from plmray.orchestrate.process import adapter_config, make_engine, peak_flops, reads_residues, trial_model
 from plmray.packed.pack import Member
 from plmray.results import TrialResult
 from plmray.spec.checks import with_parameters
-from plmray.spec.sweep import SplitName, TrainSpec
+from plmray.spec.task import SplitName
+from plmray.spec.train import TrainSpec
 from plmray.throughput import arithmetic
 from plmray.train import checkpoint
 from plmray.train.loop import Diverged, Evaluation, Training
@@ -42,7 +50,8 @@ class Run:
     member: Member | None = None
     probe: bool = False
     reported: int = 0
-    test_score: float | None = None
+    test_scores: dict[str, float] = field(default_factory=dict)
+    test_classes: list[dict[str, Any]] = field(default_factory=list)
     final: TrialResult | None = None
     _ended: bool = False
     _closed: bool = False
@@ -122,12 +131,25 @@ class JobBook:
     def conclude(self, run: Run) -> None:
         """The trial's result; the test score is taken here, once, and the weights are kept if asked."""
         training = run.training
+        kept = self.bench.folder / "trials" / run.trial.id if self.bench.folder and self.is_chief else None
+        kept = kept if self.job.keep else None
         if run.error is None and self.job.take_test and len(self.bench.data.splits["test"]):
-            run.test_score = training.test_score()
-        if run.error is None and self.job.keep and self.is_chief and self.bench.folder and training.best_state:
-            folder = self.bench.folder / "trials" / run.trial.id / "adapter"
-            checkpoint.save(folder, training.best_state, adapter_config(self.bench, run.settings))
+            self._take_test(run, kept)
+        if run.error is None and kept is not None and training.best_state:
+            checkpoint.save(kept / "adapter", training.best_state, adapter_config(self.bench, run.settings))
         run.final = self._result(run)
+
+    def _take_test(self, run: Run, kept: Path | None) -> None:
+        """All metrics on the test proteins; the predictions themselves are kept beside the weights."""
+        outputs, data = run.training.test_outputs(), run.training.data
+        targets, judged = data.splits["test"].judged(outputs)
+        if not np.isfinite(judged).all():
+            run.test_scores = {run.training.metric: math.nan}
+            return
+        run.test_scores = all_scores(data.kind, targets, judged)
+        run.test_classes = per_class(data.kind, targets, judged, data.classes)
+        if kept is not None:
+            write_atomic(kept / "test_outputs.parquet", outputs_table(data.splits["test"], outputs))
 
     def report(self, runs: list[Run], epoch: int, finished: bool = False) -> Report:
         """The job as it stood at ``epoch``, whatever its runs have done since."""
@@ -179,13 +201,36 @@ class JobBook:
             facts["last_train_loss"] = curve[-1].train_loss
         if run.error is not None or best is None:
             return TrialResult.pruned(run.trial, run.error, **facts)
-        facts |= {"selected_epoch": best.epoch, "validation_loss": best.validation_loss, "test_score": run.test_score}
+        facts |= {
+            "selected_epoch": best.epoch,
+            "validation_loss": best.validation_loss,
+            "test_score": run.test_scores.get(run.training.metric),
+        }
+        facts |= {"test_scores": run.test_scores, "test_classes": run.test_classes}
         return TrialResult.complete(run.trial, score=best.score, **facts)
 
     def _arithmetic(self, run: Run, epochs: float) -> dict[str, Any]:
         train, validation = (run.training.data.splits[name].lengths for name in JUDGED)
-        facts = arithmetic(run.settings, train, validation, run.trainable_parameters, epochs)
+        by_residue = reads_residues(self.bench, run.settings)
+        facts = arithmetic(run.settings, train, validation, run.trainable_parameters, epochs, by_residue=by_residue)
         return {**facts, "peak_flops": peak_flops(self.bench)} if facts else {}
+
+
+def outputs_table(split: EncodedSplit, outputs: NDArray[np.float64]) -> bytes:
+    """Parquet of every unit: its protein's number in the split, place (residues), target, if it counts, outputs."""
+    import pyarrow as pa
+    from pyarrow import parquet
+
+    by_residue = split.counted is not None
+    sizes = np.diff(split.residue_offsets) if by_residue else np.ones(len(split), np.int64)
+    columns: dict[str, Any] = {"protein": np.repeat(np.arange(len(split)), sizes)}
+    if by_residue:
+        columns |= {"position": np.concatenate([np.arange(1, n + 1) for n in sizes]), "counted": split.counted}
+    columns |= {"target": list(split.targets), "outputs": list(outputs.astype(np.float32))}
+    sink = pa.BufferOutputStream()
+    parquet.write_table(pa.table(columns), sink)
+    content: bytes = sink.getvalue().to_pybytes()
+    return content
 
 
 def lowest_loss(curve: list[Evaluation]) -> Evaluation | None:

@@ -28,8 +28,8 @@ from plmray.packed.prefix import PrefixCache, sequences
 from plmray.packed.slots import SlotStore
 from plmray.packing import rank_bucket
 from plmray.seeds import Streams
-from plmray.spec.names import Family
-from plmray.spec.sweep import TrainSpec
+from plmray.spec.families import Family
+from plmray.spec.train import TrainSpec
 from plmray.train.losses import loss_and_gradient
 
 TOKENS_AT_ONCE = {"cpu": 4096, "cuda": 65536}

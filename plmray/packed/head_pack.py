@@ -15,7 +15,8 @@ from plmray.packed.optimizer import SlotAdamW
 from plmray.packed.pack import Member, Pack, Ticks
 from plmray.packed.slots import SlotStore
 from plmray.seeds import Streams
-from plmray.spec.sweep import HeadSpec, SplitName, TrainSpec
+from plmray.spec.task import SplitName
+from plmray.spec.train import HeadSpec, TrainSpec
 from plmray.train.losses import loss_and_gradient
 
 

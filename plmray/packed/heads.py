@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from plmray.packed.slots import SlotWeight
-from plmray.spec.sweep import HeadSpec
+from plmray.spec.train import HeadSpec
 
 Weights = Mapping[str, SlotWeight]
 Masks = Sequence[Tensor | None]

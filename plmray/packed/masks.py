@@ -21,7 +21,7 @@ class PooledMasks:
 
     def draw(self, members: list[Member], ticks: Ticks) -> list[Tensor | None]:
         """For every layer (ticks, slots, batch, width), or None where no member drops anything."""
-        if all(member.training.settings.head.dropout == 0 for member in members):
+        if all(member.training.settings.head.dropout_rate == 0 for member in members):
             return [None] * len(self.widths)
         return [self._layer(layer, width, members, ticks) for layer, width in enumerate(self.widths)]
 
@@ -29,10 +29,10 @@ class PooledMasks:
         masks = torch.ones(*ticks.rows.shape, width, dtype=self.dtype)
         for slot, member in enumerate(members):
             settings = member.training.settings
-            if settings.head.dropout > 0:
+            if settings.head.dropout_rate > 0:
                 uniform = self._uniform(layer, width, member, int(ticks.first_steps[slot]), len(ticks))
-                masks[:, slot, : settings.batch_size].copy_(uniform >= settings.head.dropout)
-        keep = torch.tensor([1.0 - member.training.settings.head.dropout for member in members], dtype=self.dtype)
+                masks[:, slot, : settings.batch_size].copy_(uniform >= settings.head.dropout_rate)
+        keep = torch.tensor([1.0 - member.training.settings.head.dropout_rate for member in members], dtype=self.dtype)
         return masks.div_(keep[None, :, None, None]).to(self.device)
 
     def _uniform(self, layer: int, width: int, member: Member, first: int, count: int) -> Tensor:

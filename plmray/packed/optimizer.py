@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from plmray.packed.slots import SlotStore
-from plmray.spec.sweep import OptimizerSpec
+from plmray.spec.train import OptimizerSpec
 
 NORM_EPSILON = 1e-6  # as torch.nn.utils.clip_grad_norm_
 

@@ -19,7 +19,7 @@ from torch import Tensor
 from plmray.data.batches import EncodedData, EncodedSplit
 from plmray.packed.slots import SlotStore
 from plmray.seeds import Streams
-from plmray.spec.sweep import TrainSpec
+from plmray.spec.train import TrainSpec
 from plmray.train.engines import State, Step, device_name
 from plmray.train.loop import Diverged, Stretch, Trained, Training, answered
 

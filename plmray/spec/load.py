@@ -14,8 +14,11 @@ from pydantic import ValidationError
 from plmray.errors import Fault, SpecError, nearest_name
 from plmray.spec import checks
 from plmray.spec.explain import explain
+from plmray.spec.families import Family
+from plmray.spec.names import family
 from plmray.spec.strict_yaml import Document, Place, dotted, read_file, read_text
-from plmray.spec.sweep import SweepSpec, TrainSpec
+from plmray.spec.sweep import SweepSpec
+from plmray.spec.train import TrainSpec
 
 
 @dataclass(frozen=True)
@@ -28,6 +31,11 @@ class LoadedSweep:
     @property
     def folder(self) -> Path:
         return self.file.resolve().parent
+
+    @property
+    def family(self) -> Family:
+        """The architecture of its backbones."""
+        return family(self.spec.train.backbone, self.folder)
 
 
 def load_sweep(path: Path, overrides: Iterable[str] = ()) -> LoadedSweep:

@@ -1,4 +1,4 @@
-"""Names a sweep file may use without a path: known backbones and data sets."""
+"""Names of backbones that a sweep file may use without a path, and what a name, folder or hub id stands for."""
 
 from __future__ import annotations
 
@@ -6,21 +6,16 @@ import json
 import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 from plmray.errors import nearest_name
 from plmray.identity import content_hash, file_hash
-from plmray.spec.sweep import BackboneSpec, ShapeSpec
-
-KNOWN_DATASETS = ("gb1", "landscape")
-
-
-Family = Literal["esm2", "t5"]
+from plmray.spec.families import FAMILIES, Family
+from plmray.spec.train import BackboneSpec, ShapeSpec
 
 
 @dataclass(frozen=True)
 class KnownBackbone:
-    """A published encoder. ``parameters``: of the encoder alone."""
+    """A published encoder. ``parameters``: of the encoder alone. ``bundled``: its folder within this package."""
 
     hub_id: str
     family: Family
@@ -28,6 +23,11 @@ class KnownBackbone:
     width: int
     parameters: float
     shape: ShapeSpec | None = None
+    bundled: Path | None = None
+
+
+ASSETS = Path(__file__).resolve().parents[1] / "assets"
+BUNDLED = "esm2_plmray_1.6M"
 
 
 def _esm2(checkpoint: str, layers: int, width: int, heads: int, parameters: float) -> KnownBackbone:
@@ -35,23 +35,44 @@ def _esm2(checkpoint: str, layers: int, width: int, heads: int, parameters: floa
     return KnownBackbone(f"facebook/{checkpoint}", "esm2", layers, width, parameters, shape)
 
 
-# Sources: the published checkpoints of ESM2 (Lin et al. 2023) and ProtT5 (Elnaggar et al. 2021).
+def _t5(checkpoint: str, family: Family, width: int, parameters: float, layers: int = 24) -> KnownBackbone:
+    return KnownBackbone(checkpoint, family, layers, width, parameters)
+
+
+# Sources: the published checkpoints of ESM-1b (Rives et al. 2021), ESM2 (Lin et al. 2023), ProtTrans (Elnaggar et al.
+# 2021), ProstT5 (Heinzinger et al. 2024), Ankh (Elnaggar et al. 2023); the bundled one: assets/README.md.
 KNOWN_BACKBONES: dict[str, KnownBackbone] = {
     "esm2_t6_8M_UR50D": _esm2("esm2_t6_8M_UR50D", 6, 320, 20, 7.5e6),
     "esm2_t12_35M_UR50D": _esm2("esm2_t12_35M_UR50D", 12, 480, 20, 33.5e6),
     "esm2_t30_150M_UR50D": _esm2("esm2_t30_150M_UR50D", 30, 640, 20, 148e6),
     "esm2_t33_650M_UR50D": _esm2("esm2_t33_650M_UR50D", 33, 1280, 20, 651e6),
     "esm2_t36_3B_UR50D": _esm2("esm2_t36_3B_UR50D", 36, 2560, 40, 2.84e9),
-    "prot_t5_xl_uniref50": KnownBackbone("Rostlab/prot_t5_xl_uniref50", "t5", 24, 1024, 1.21e9),
+    "esm1b_t33_650M_UR50S": KnownBackbone("facebook/esm1b_t33_650M_UR50S", "esm1b", 33, 1280, 651e6),
+    "prot_t5_xl_uniref50": _t5("Rostlab/prot_t5_xl_uniref50", "t5", 1024, 1.21e9),
+    "prot_t5_xl_half_uniref50-enc": _t5("Rostlab/prot_t5_xl_half_uniref50-enc", "t5", 1024, 1.21e9),
+    "ProstT5": _t5("Rostlab/ProstT5", "prostt5", 1024, 1.21e9),
+    "ankh-base": _t5("ElnaggarLab/ankh-base", "ankh", 768, 7.36e8, layers=48),
+    "ankh-large": _t5("ElnaggarLab/ankh-large", "ankh", 1536, 1.88e9, layers=48),
+    "prot_bert": KnownBackbone("Rostlab/prot_bert", "bert", 30, 1024, 4.2e8),
+    BUNDLED: KnownBackbone(
+        f"plmray/{BUNDLED}",
+        "esm2",
+        5,
+        160,
+        1.6e6,
+        ShapeSpec(layers=5, width=160, heads=5, feed_forward=640),
+        ASSETS / BUNDLED,
+    ),
 }
 
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
 
 
 def local_folder(name: str, folder: Path) -> Path | None:
-    """The folder a backbone name means, relative to the sweep file, or None for a known name or a hub id."""
-    if name in KNOWN_BACKBONES:
-        return None
+    """The folder a backbone name means, relative to the sweep file, or None for a hub id and what comes from there."""
+    known = known_backbone(name)
+    if known is not None:
+        return known.bundled
     path = (folder / name).expanduser()
     return path.resolve() if (path / "config.json").is_file() else None
 
@@ -62,23 +83,41 @@ def known_backbone(name: str) -> KnownBackbone | None:
 
 
 def family(backbone: BackboneSpec, folder: Path) -> Family:
-    """The architecture of a backbone: from its name, or from the model type in its config.json.
+    """The architecture of a backbone: as the sweep file says, from its name, or from the files of its checkpoint.
 
     A hub id that is not downloaded yet counts as ESM2 until its configuration is here.
     """
     known = known_backbone(backbone.name)
+    if backbone.family is not None:
+        return backbone.family
     if known is not None:
         return known.family
-    if backbone.embeddings is not None:
-        return "esm2"  # no token is read
-    return "t5" if backbone.init == "pretrained" and _model_type(backbone, folder) == "t5" else "esm2"
+    if backbone.embeddings is not None or backbone.init == "random":
+        return "esm2"  # of given embeddings no token is read
+    snapshot = _snapshot(backbone, folder)
+    return (snapshot and _family_of(snapshot)) or "esm2"
 
 
-def _model_type(backbone: BackboneSpec, folder: Path) -> str | None:
-    snapshot = local_folder(backbone.name, folder) or cached_snapshot(backbone)
-    if snapshot is None:
-        return None
-    return str(json.loads((snapshot / "config.json").read_text()).get("model_type"))
+def _snapshot(backbone: BackboneSpec, folder: Path) -> Path | None:
+    return local_folder(backbone.name, folder) or cached_snapshot(backbone)
+
+
+def _family_of(snapshot: Path) -> Family | None:
+    """The family of a checkpoint folder; None for an architecture that is none of them."""
+    config = json.loads((snapshot / "config.json").read_text())
+    kind = config.get("model_type")
+    if kind == "esm":
+        return "esm1b" if config.get("position_embedding_type") == "absolute" else "esm2"
+    if kind == "t5":
+        if any(_mentions(file, "<AA2fold>") for file in snapshot.glob("*token*.json")):
+            return "prostt5"
+        return "ankh" if str(config.get("feed_forward_proj", "relu")).startswith("gated") else "t5"
+    named: dict[str, Family] = {"esmc": "esmc", "bert": "bert"}
+    return named.get(str(kind))
+
+
+def _mentions(file: Path, text: str) -> bool:
+    return text in file.read_text(encoding="utf-8", errors="replace")
 
 
 def backbone_fault(backbone: BackboneSpec, folder: Path) -> str | None:
@@ -88,12 +127,18 @@ def backbone_fault(backbone: BackboneSpec, folder: Path) -> str | None:
         absent = [str(folder / file) for file in backbone.embeddings if not (folder / file).is_file()]
         return f"no such embeddings file: {absent[0]}" if absent else None
     known = known_backbone(name)
-    model_type = _model_type(backbone, folder) if backbone.init == "pretrained" else None
-    if model_type not in (None, "esm", "t5"):
-        return f"'{name}' is a {model_type} model; this version trains esm and t5 encoders"
-    if backbone.init == "random" and backbone.shape is None and known and known.shape is None:
+    snapshot = _snapshot(backbone, folder) if backbone.init == "pretrained" else None
+    if snapshot is not None:
+        kind = str(json.loads((snapshot / "config.json").read_text()).get("model_type"))
+        if _family_of(snapshot) is None:
+            trained = ", ".join(sorted({rules.model_type for rules in FAMILIES.values()}))
+            return f"'{name}' is a {kind} model; this version trains {trained} encoders"
+        if backbone.family is not None and FAMILIES[backbone.family].model_type != kind:
+            return f"family: {backbone.family} reads a {FAMILIES[backbone.family].model_type} model, '{name}' is {kind}"
+    shapeless = known is not None and known.shape is None and backbone.shape is None
+    if backbone.init == "random" and (shapeless or backbone.family not in (None, "esm2")):
         return f"init: random builds ESM2 encoders, found '{name}'; use pretrained weights"
-    if backbone.shape is not None or known or local_folder(name, folder):
+    if backbone.shape is not None or known or snapshot:
         return None
     if backbone.init == "random":
         return f"init: random needs a shape or a known name, found '{name}'; {nearest_name(name, KNOWN_BACKBONES)}"
@@ -117,7 +162,7 @@ def weights_hash(backbone: BackboneSpec, folder: Path) -> str:
         known = known_backbone(backbone.name)
         shape = backbone.shape or (known.shape if known else None)
         return content_hash(["random-esm2", shape.model_dump() if shape else None, backbone.init_seed])
-    snapshot = local_folder(backbone.name, folder) or cached_snapshot(backbone)
+    snapshot = _snapshot(backbone, folder)
     if snapshot is None:
         known = known_backbone(backbone.name)
         return content_hash(["hub", known.hub_id if known else backbone.name, backbone.revision])

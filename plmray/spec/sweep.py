@@ -1,170 +1,17 @@
-"""The sweep file as types. Every field a person may write is here, with its default and its unit."""
+"""The sweep file as types. Every field a person may write is here or in ``task`` and ``train``, with its default."""
 
 from __future__ import annotations
 
 import re
 from typing import Annotated, Any, Literal, Union
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import BeforeValidator, Field, model_validator
 
-from plmray.metrics import METRICS
+from plmray.metrics import DEFAULT_METRIC, METRICS
+from plmray.spec.known_tasks import KNOWN_TASKS
 from plmray.spec.space import Domain, Value
-
-Seed = Annotated[int, Field(ge=0, lt=2**32)]
-Fraction = Annotated[float, Field(ge=0, lt=1)]
-SplitName = Literal["train", "validation", "test"]
-Precision = Literal["auto", "fp32", "bf16", "fp64"]
-
-
-class Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
-
-
-class ColumnsSpec(Strict):
-    """Names of the columns of a table. ``split`` and ``validation`` follow FLIP's ``set`` and ``validation``.
-
-    Only ``sequence`` and ``target`` must be there; one that is named in the sweep file must be there too.
-    """
-
-    id: str | None = "id"
-    sequence: str = "sequence"
-    target: str = "target"
-    split: str | None = "set"
-    validation: str | None = "validation"
-
-
-class LandscapeSpec(Strict):
-    """A generated mutational landscape with known truth: additive and pairwise effects plus noise."""
-
-    length: int = Field(default=28, ge=4, le=2000, description="residues")
-    positions: int = Field(default=4, ge=1, le=20, description="mutated positions")
-    train: int = Field(default=192, ge=8)
-    validation: int = Field(default=64, ge=4)
-    test: int = Field(default=64, ge=4)
-    epistasis: float = Field(default=0.3, ge=0, description="SD of pairwise effects; additive effects have SD 1")
-    noise: float = Field(default=0.2, ge=0, description="SD of the measurement")
-    seed: Seed = 0
-
-
-def _as_files(value: Any) -> Any:
-    return [value] if isinstance(value, str) else value
-
-
-class TaskSpec(Strict):
-    """What is predicted from what."""
-
-    dataset: str | None = Field(default=None, description="a known data set, or 'landscape'")
-    files: Annotated[Union[list[str], dict[SplitName, str], None], BeforeValidator(_as_files)] = None
-    columns: ColumnsSpec = ColumnsSpec()
-    landscape: LandscapeSpec = LandscapeSpec()
-    kind: Literal["regression", "classification"] = "regression"
-    level: Literal["protein"] = "protein"
-    window: Union[Literal["auto"], list[int], None] = Field(
-        default=None, description="residues kept: around the mutated positions, or [first, last], 1-based"
-    )
-    max_length: int = Field(default=1022, ge=1, description="residues; the limit of ESM2 without its two marks")
-    over_length: Literal["refuse", "cut", "drop"] = "refuse"
-    shared_sequences: Literal["refuse", "allow"] = "refuse"
-    validation_fraction: Annotated[float, Field(gt=0, lt=1)] | None = None
-    split_seed: Seed = 0
-
-    @model_validator(mode="after")
-    def _one_source(self) -> TaskSpec:
-        if (self.dataset is None) == (self.files is None):
-            raise ValueError("give either dataset: NAME or files: …, one of the two")
-        if isinstance(self.window, list) and (len(self.window) != 2 or not 1 <= self.window[0] <= self.window[1]):
-            raise ValueError(f"window: {self.window} is not [first, last] with 1 <= first <= last")
-        return self
-
-
-class ShapeSpec(Strict):
-    """Size of a randomly initialised ESM2 encoder."""
-
-    layers: int = Field(ge=1)
-    width: int = Field(ge=4)
-    heads: int = Field(ge=1)
-    feed_forward: int = Field(ge=4)
-
-    @model_validator(mode="after")
-    def _divides(self) -> ShapeSpec:
-        if self.width % self.heads or (self.width // self.heads) % 2:
-            raise ValueError(f"width {self.width} must be an even multiple of heads {self.heads} (rotary pairs)")
-        return self
-
-
-class BackboneSpec(Strict):
-    name: str = Field(min_length=1, description="a known name, a hub id, a local folder, or any label for a shape")
-    init: Literal["pretrained", "random"] = "pretrained"
-    init_seed: Seed = Field(default=0, description="seed of the weights of init: random")
-    shape: ShapeSpec | None = Field(default=None, description="with init: random only")
-    revision: str | None = Field(default=None, description="hub commit or tag")
-    embeddings: Annotated[Union[list[str], None], BeforeValidator(_as_files)] = Field(
-        default=None, description="Parquet files (sequence, embedding) that stand for this backbone's output"
-    )
-
-    @model_validator(mode="after")
-    def _shape_is_random(self) -> BackboneSpec:
-        if self.embeddings is not None and (self.init == "random" or self.revision is not None):
-            raise ValueError("embeddings stand for the backbone: drop init, init_seed, shape and revision")
-        if self.shape is not None and self.init != "random":
-            raise ValueError("shape needs init: random; pretrained weights have the shape of their checkpoint")
-        if self.init == "random" and self.revision is not None:
-            raise ValueError("revision needs init: pretrained; random weights come from init_seed")
-        return self
-
-
-class AdapterSpec(Strict):
-    """How the encoder may change: not at all (frozen), by LoRA, DoRA or IA3, or in full."""
-
-    kind: Literal["none", "lora", "dora", "ia3", "full"] = "lora"
-    rank: int = Field(default=4, ge=1, le=1024)
-    alpha: float = Field(default=1, gt=0)
-    dropout: Fraction = 0.0
-    targets: Union[Literal["attention", "notebook"], list[str]] = Field(
-        default="attention",
-        description="attention: query, key, value, output; notebook: also feed-forward and the head's dense layer",
-    )
-    bias: Literal["none", "all"] = "none"
-    layers: int | None = Field(default=None, ge=1, description="adapt the top so many layers only; default all")
-
-
-class HeadSpec(Strict):
-    kind: Literal["linear", "dense", "notebook"] = "dense"
-    hidden: int = Field(default=32, ge=1)
-    dropout: Fraction = 0.0
-    standardize: bool = Field(default=False, description="embeddings to mean 0, SD 1 of training; adapter none only")
-
-
-class OptimizerSpec(Strict):
-    """AdamW. The rate rises over ``warmup`` (a fraction of all steps), then follows ``schedule``."""
-
-    lr: float = Field(default=3e-4, gt=0, le=1)
-    weight_decay: float = Field(default=0.0, ge=0)
-    beta1: Fraction = 0.9
-    beta2: Fraction = 0.999
-    eps: float = Field(default=1e-8, gt=0)
-    schedule: Literal["linear", "constant", "cosine"] = "linear"
-    warmup: Fraction = 0.0
-    clip: float | None = Field(default=1.0, gt=0, description="largest gradient norm; null clips nothing")
-
-
-def _as_backbone(value: Any) -> Any:
-    return {"name": value} if isinstance(value, str) else value
-
-
-class TrainSpec(Strict):
-    """Train settings: the fields a space may search over."""
-
-    backbone: Annotated[BackboneSpec, BeforeValidator(_as_backbone)]
-    adapter: AdapterSpec = AdapterSpec()
-    head: HeadSpec = HeadSpec()
-    pooling: Literal["cls", "mean"] = "cls"
-    optimizer: OptimizerSpec = OptimizerSpec()
-    epochs: int = Field(default=10, ge=1)
-    batch_size: int = Field(default=8, ge=1, description="effective: examples per optimizer step")
-    evaluations_per_epoch: int = Field(default=1, ge=1)
-    patience: int | None = Field(default=None, ge=1, description="evaluations without a lower validation loss")
-    precision: Precision = "auto"
+from plmray.spec.task import Seed, Strict, TaskSpec
+from plmray.spec.train import TrainSpec
 
 
 def _known_metric(name: str) -> str:
@@ -176,6 +23,8 @@ def _known_metric(name: str) -> str:
 
 
 class ObjectiveSpec(Strict):
+    """``metric``: default is the data set's own, else spearman, auroc (binary), accuracy (classes) or f1 (labels)."""
+
     metric: Annotated[str, BeforeValidator(_known_metric)] = "spearman"
 
 
@@ -191,7 +40,7 @@ Seeds = Annotated[list[Seed], Field(min_length=1)]
 
 class SearchSpec(Strict):
     candidates: int | None = Field(default=None, ge=1, description="given ones included; a grid may leave it out")
-    seeds: Seeds = [0]
+    seeds: Seeds = Field(default=[0])
     sampler: Literal["tpe", "random", "sobol", "cmaes", "gp", "grid"] = "tpe"
     sampler_seed: Seed = 0
     scheduler: Literal["asha", "median", "none"] = "none"
@@ -339,3 +188,17 @@ class SweepSpec(Strict):
     replicate: ReplicateSpec | None = None
     resources: ResourcesSpec = ResourcesSpec()
     tracking: TrackingSpec = TrackingSpec()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _metric_of_the_task(cls, tree: Any) -> Any:
+        """The metric that the task calls for, where none is named."""
+        if not isinstance(tree, dict) or not isinstance(tree.get("task"), dict):
+            return tree
+        task, objective = tree["task"], tree.get("objective", {})
+        if not isinstance(objective, dict) or "metric" in objective:
+            return tree
+        known = KNOWN_TASKS.get(task["dataset"]) if isinstance(task.get("dataset"), str) else None
+        kind = task.get("kind", known.kind if known else "regression")
+        metric = known.metric if known and kind == known.kind else DEFAULT_METRIC.get(kind)
+        return tree if metric is None else {**tree, "objective": {**objective, "metric": metric}}

@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 from safetensors.torch import load_file, save_file
 from torch import Tensor
+
+from plmray.errors import FolderError
 
 ADAPTER_FILE = "adapter_model.safetensors"
 HEAD_FILE = "head.safetensors"
@@ -37,33 +39,24 @@ def save(folder: Path, state: Mapping[str, Tensor], peft_config: Mapping[str, An
     return size
 
 
-def load(folder: Path) -> dict[str, Tensor]:
-    """The tensors of a checkpoint under the names of the model's own parameters."""
-    state = {f"classifier.{name}": tensor for name, tensor in load_file(folder / HEAD_FILE).items()}
-    if (folder / ADAPTER_FILE).exists():
-        for name, tensor in load_file(folder / ADAPTER_FILE).items():
-            state[_own_name(name)] = tensor
+def load(folder: Path, names: Iterable[str]) -> dict[str, Tensor]:
+    """The tensors of a checkpoint under ``names``, those of the model. Raises FolderError where one is missing."""
+    head = load_file(folder / HEAD_FILE)
+    encoder = load_file(folder / ADAPTER_FILE) if (folder / ADAPTER_FILE).exists() else {}
+    state = {}
+    for name in names:
+        part, own = (
+            (head, name.removeprefix("classifier.")) if name.startswith("classifier.") else (encoder, _peft_name(name))
+        )
+        if own not in part:
+            raise FolderError(
+                f"{folder} has no weights '{own}'; it is not a checkpoint of these settings, or is cut short"
+            )
+        state[name] = part[own]
     return state
 
 
-# How peft names an adapter's tensors in memory, and in its files.
-_ENDINGS = {
-    ".lora_A.default.weight": ".lora_A.weight",
-    ".lora_B.default.weight": ".lora_B.weight",
-    ".lora_magnitude_vector.default.weight": ".lora_magnitude_vector",
-    ".ia3_l.default": ".ia3_l",
-}
-
-
 def _peft_name(name: str) -> str:
-    inner = name.removeprefix("encoder.")
-    for own, saved in _ENDINGS.items():
-        inner = inner.removesuffix(own) + saved if inner.endswith(own) else inner
-    return f"base_model.model.{inner}"
-
-
-def _own_name(name: str) -> str:
-    inner = name.removeprefix("base_model.model.")
-    for own, saved in _ENDINGS.items():
-        inner = inner.removesuffix(saved) + own if inner.endswith(saved) else inner
-    return f"encoder.{inner}"
+    """How peft calls a tensor of its default adapter in its files."""
+    inner = name.removeprefix("encoder.").replace("lora_magnitude_vector.default.weight", "lora_magnitude_vector")
+    return "base_model.model." + inner.replace(".default", "")

@@ -22,7 +22,8 @@ from torch import Tensor, distributed
 
 from plmray.data.batches import EncodedData, EncodedSplit, sorted_batches
 from plmray.model.assemble import ProteinModel, trainable_parameters
-from plmray.spec.sweep import DeepSpeedSpec, TrainSpec
+from plmray.spec.sweep import DeepSpeedSpec
+from plmray.spec.train import TrainSpec
 from plmray.train.engines import (
     EVALUATION_TOKENS,
     MicroBatch,
@@ -35,7 +36,7 @@ from plmray.train.engines import (
     prepare,
     select_dropout,
 )
-from plmray.train.losses import loss_per_protein
+from plmray.train.losses import class_weights, loss_per_unit, weighted
 from plmray.train.prebuild import prepare_environment
 
 
@@ -59,6 +60,7 @@ class DeepSpeedEngine:
         self.rank, self.world_size = distributed.get_rank(), distributed.get_world_size()
         self.settings, self.data, self.zero, self.device = settings, data, zero, device
         self.micro_batch = micro_batch or math.ceil(settings.batch_size / self.world_size)
+        self.weights = class_weights(settings, data.splits["train"], max(2, data.num_outputs))
         self.model = prepare(model, precision, device, gradient_checkpointing)
         if zero.stage == 3:
             _own_all_weights(self.model)
@@ -78,12 +80,14 @@ class DeepSpeedEngine:
         if not self.engine.module.training:  # the engine's own flag says nothing: eval() leaves it as it is
             self.engine.train()
         total = torch.zeros((), dtype=torch.float64)
+        units = self.data.splits["train"].num_counted(step.rows)
         for micro, weight in self._share_of(step):
             select_dropout(self.model, self.data, step, micro)
             batch = micro.batch.to(self.device)
-            outputs = self.engine(batch.tokens, batch.attention, batch.residues, batch.pooled)
-            losses = loss_per_protein(self.data.kind, outputs, batch.targets)
-            loss = weight * losses.sum() / len(step.rows)
+            outputs = self.engine(batch.tokens, batch.attention, batch.residues, batch.embedded)
+            losses = loss_per_unit(self.data.kind, outputs, batch.targets)
+            losses = weighted(losses, batch.targets, self.weights, batch.counted)
+            loss = weight * losses.sum() / units
             # DeepSpeed averages gradients over workers; ours is a sum over the effective batch.
             self.engine.backward(loss * self.world_size, scale_wrt_gas=False)
             total += loss.detach().double().cpu()
@@ -103,13 +107,13 @@ class DeepSpeedEngine:
     def predict(self, split: EncodedSplit) -> NDArray[np.float64]:
         self.engine.eval()
         batches = list(sorted_batches(split, EVALUATION_TOKENS))
-        outputs = np.zeros((len(split), self.data.num_outputs))
+        outputs = np.zeros((split.num_units, self.data.num_outputs))
         for number in range(math.ceil(len(batches) / self.world_size)):
             index = number * self.world_size + self.rank
             rows = batches[min(index, len(batches) - 1)]  # ZeRO-3 wants as many forward passes on every worker
             predicted = predict_rows(self.engine, self.data, split, rows, self.device)
             if index < len(batches):
-                outputs[rows] = predicted
+                outputs[split.units(rows)] = predicted
         return self._sum_over_workers(torch.from_numpy(outputs)).numpy()
 
     def state(self) -> State:

@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from plmray.data.batches import Batch, EncodedData, EncodedSplit, collate, sorted_batches
-from plmray.model.assemble import ProteinModel, trainable_parameters
-from plmray.spec.sweep import OptimizerSpec, TrainSpec
-from plmray.train.losses import loss_per_protein
+from plmray.model.assemble import ProteinModel, selected_tensors, trainable_parameters
+from plmray.spec.train import OptimizerSpec, TrainSpec
+from plmray.train.losses import class_weights, loss_per_unit, weighted
 
 EVALUATION_TOKENS = 8192
 
@@ -37,7 +37,7 @@ class Engine(Protocol):
         """Mean loss of the effective batch before the update, NaN or infinite where training diverged."""
 
     def predict(self, split: EncodedSplit) -> NDArray[np.float64]:
-        """(n, outputs) predictions in the split's order; on every worker."""
+        """(units, outputs) predictions in the split's order; on every worker."""
 
     def state(self) -> State:
         """Copies of all trainable tensors on the CPU, by name; on every worker."""
@@ -75,6 +75,8 @@ class TorchEngine:
         self.micro_batch = micro_batch or settings.batch_size
         self.out_of_memory_halvings = 0
         self.real_tokens = self.padded_tokens = 0
+        self.weights = class_weights(settings, data.splits["train"], max(2, data.num_outputs))
+        self.batch_is_whole = settings.head.kind == "light_attention"  # it normalises over the batch
 
     def train_step(self, step: Step) -> float:
         while True:
@@ -83,7 +85,7 @@ class TorchEngine:
                 break
             except torch.OutOfMemoryError:
                 self.optimizer.zero_grad(set_to_none=True)
-                if self.micro_batch == 1:
+                if self.micro_batch == 1 or self.batch_is_whole:
                     raise
                 self.micro_batch = (self.micro_batch + 1) // 2
                 self.out_of_memory_halvings += 1
@@ -95,10 +97,12 @@ class TorchEngine:
         """Gradients of the effective batch; returns its loss."""
         if not self.model.training:
             self.model.train()
-        total = 0.0
+        total, units = 0.0, self.data.splits["train"].num_counted(step.rows)
         for micro in micro_batches(self.data, step.rows, self.micro_batch):
             losses = self._losses(step, micro)
-            loss = losses.sum() / len(step.rows)
+            loss = losses.sum() / units
+            if self.model.rank_schedule is not None:
+                loss = loss + self.model.rank_schedule.penalty() * len(micro.batch.tokens) / len(step.rows)
             loss.backward()  # type: ignore[no-untyped-call]
             total += float(loss.detach())
         return total
@@ -109,6 +113,8 @@ class TorchEngine:
         if self.settings.optimizer.clip is not None:
             torch.nn.utils.clip_grad_norm_(list(self.trainable.values()), self.settings.optimizer.clip)
         self.optimizer.step()
+        if self.model.rank_schedule is not None:
+            self.model.rank_schedule.after_update(step.index)
         self.optimizer.zero_grad(set_to_none=True)
 
     def _losses(self, step: Step, micro: MicroBatch) -> Tensor:
@@ -116,23 +122,24 @@ class TorchEngine:
         self.real_tokens += int(micro.batch.attention.sum())
         self.padded_tokens += micro.batch.tokens.numel()
         batch = micro.batch.to(self.device)
-        outputs = self.model(batch.tokens, batch.attention, batch.residues, batch.pooled)
-        return loss_per_protein(self.data.kind, outputs, batch.targets)
+        outputs = self.model(batch.tokens, batch.attention, batch.residues, batch.embedded)
+        losses = loss_per_unit(self.data.kind, outputs, batch.targets)
+        return weighted(losses, batch.targets, self.weights, batch.counted)
 
     def predict(self, split: EncodedSplit) -> NDArray[np.float64]:
         self.model.eval()
-        outputs = np.zeros((len(split), self.data.num_outputs))
+        outputs = np.zeros((split.num_units, self.data.num_outputs))
         for rows in sorted_batches(split, EVALUATION_TOKENS):
-            outputs[rows] = predict_rows(self.model, self.data, split, rows, self.device)
+            outputs[split.units(rows)] = predict_rows(self.model, self.data, split, rows, self.device)
         return outputs
 
     def state(self) -> State:
-        return {name: parameter.detach().to("cpu", copy=True) for name, parameter in self.trainable.items()}
+        return {name: tensor.detach().to("cpu", copy=True) for name, tensor in selected_tensors(self.model).items()}
 
     def load_state(self, state: Mapping[str, Tensor]) -> None:
         with torch.no_grad():
-            for name, parameter in self.trainable.items():
-                parameter.copy_(state[name])
+            for name, tensor in selected_tensors(self.model).items():
+                tensor.copy_(state[name])
 
     def provenance(self) -> dict[str, Any]:
         return {
@@ -188,9 +195,9 @@ def adamw_options(spec: OptimizerSpec) -> dict[str, Any]:
 def predict_rows(
     model: torch.nn.Module, data: EncodedData, split: EncodedSplit, rows: NDArray[np.int64], device: torch.device
 ) -> NDArray[np.float64]:
-    """(len(rows), outputs) predictions of one batch."""
+    """(units, outputs) predictions of one batch."""
     batch = collate(data, split, rows).to(device)
-    outputs: Tensor = model(batch.tokens, batch.attention, batch.residues, batch.pooled)
+    outputs: Tensor = model(batch.tokens, batch.attention, batch.residues, batch.embedded)
     return outputs.double().cpu().numpy()
 
 

@@ -17,11 +17,12 @@ import torch
 from numpy.typing import NDArray
 
 from plmray.data.batches import EncodedData, EncodedSplit
-from plmray.metrics import METRICS
+from plmray.metrics import score
 from plmray.seeds import Streams
-from plmray.spec.sweep import SplitName, TrainSpec
+from plmray.spec.task import SplitName
+from plmray.spec.train import TrainSpec
 from plmray.train.engines import Engine, State, Step
-from plmray.train.losses import loss_per_protein
+from plmray.train.losses import class_weights, loss_per_unit, weighted
 from plmray.train.schedule import evaluation_steps, learning_rates
 
 
@@ -146,28 +147,27 @@ class Training:
         outputs = self.engine.predict(split)
         if not np.isfinite(outputs).all():
             return math.nan, math.nan
-        return mean_loss(self.data, split, outputs), score(self.data, split, outputs, self.metric)
+        return self._mean_loss(split, outputs), score(self.metric, self.data.kind, *split.judged(outputs))
 
-    def test_score(self) -> float:
-        """The metric on the test proteins at the selected checkpoint. Take it once, in the replicate phase."""
+    def _mean_loss(self, split: EncodedSplit, outputs: NDArray[np.float64]) -> float:
+        targets, judged = (torch.from_numpy(part) for part in split.judged(outputs))
+        weights = class_weights(self.settings, self.data.splits["train"], max(2, self.data.num_outputs))
+        return float(weighted(loss_per_unit(self.data.kind, judged, targets), targets, weights, None).mean())
+
+    def test_outputs(self) -> NDArray[np.float64]:
+        """(units, outputs) of the test proteins at the selected checkpoint. Take them once, in the replicate phase."""
         assert self.best_state is not None
         self.engine.load_state(self.best_state)
-        return self.judge("test")[1]
+        return self.engine.predict(self.data.splits["test"])
+
+    def test_score(self) -> float:
+        """The metric on the test proteins at the selected checkpoint."""
+        return score(self.metric, self.data.kind, *self.data.splits["test"].judged(self.test_outputs()))
 
     def _out_of_patience(self) -> bool:
         if self.settings.patience is None or self.best is None:
             return False
         return sum(evaluation.step > self.best.step for evaluation in self.curve) >= self.settings.patience
-
-
-def mean_loss(data: EncodedData, split: EncodedSplit, outputs: NDArray[np.float64]) -> float:
-    losses = loss_per_protein(data.kind, torch.from_numpy(outputs), torch.from_numpy(split.targets))
-    return float(losses.mean())
-
-
-def score(data: EncodedData, split: EncodedSplit, outputs: NDArray[np.float64], metric: str) -> float:
-    predictions = outputs.argmax(axis=1) if data.kind == "classification" else outputs[:, 0]
-    return METRICS[metric].compute(split.targets, predictions)
 
 
 def answered(stretches: Generator[Stretch, Trained, None], trained: Trained) -> Stretch | None:

@@ -24,7 +24,7 @@ from plmray.model.assemble import ProteinModel, build_model, trainable_parameter
 from plmray.model.backbones import random_esm2
 from plmray.model.tokens import esm2_tokenizer
 from plmray.seeds import Streams
-from plmray.spec.sweep import ShapeSpec, TrainSpec
+from plmray.spec.train import ShapeSpec, TrainSpec
 from tests.benchmarks.common import DATA
 from tests.benchmarks.heads_peers import QUIET
 

@@ -15,7 +15,7 @@ from plmray.data import fetch
 from plmray.data.batches import EncodedData, collate, resplit, sorted_batches, with_embeddings
 from plmray.data.datasets import load_data
 from plmray.errors import DataError
-from plmray.spec.sweep import TaskSpec
+from plmray.spec.task import TaskSpec
 from tests.examples import tiny_data, tiny_sweep, write_proteins
 
 ROWS = [

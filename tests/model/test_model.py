@@ -12,7 +12,7 @@ from plmray.model.backbones import load_encoder, load_tokenizer
 from plmray.model.tokens import ESM2_VOCABULARY, esm2_tokenizer
 from plmray.plan import trainable_estimate
 from plmray.seeds import Streams
-from plmray.spec.sweep import BackboneSpec, ShapeSpec, TrainSpec
+from plmray.spec.train import BackboneSpec, ShapeSpec, TrainSpec
 
 SHAPE = {"layers": 2, "width": 16, "heads": 2, "feed_forward": 32}
 NOTEBOOK = {

@@ -12,7 +12,7 @@ from plmray.model.assemble import build_head_model
 from plmray.packed.head_pack import HeadPack
 from plmray.packed.pack import Member, Pack
 from plmray.seeds import Streams
-from plmray.spec.sweep import TrainSpec
+from plmray.spec.train import TrainSpec
 from plmray.train.engines import TorchEngine
 from plmray.train.loop import Training
 from tests.examples import CPU

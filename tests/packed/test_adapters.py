@@ -16,7 +16,7 @@ from plmray.packed.adapter_pack import AdapterPack
 from plmray.packed.attention import attend_by_length, attend_padded
 from plmray.seeds import Streams
 from plmray.spec.names import Family
-from plmray.spec.sweep import ShapeSpec, TrainSpec
+from plmray.spec.train import ShapeSpec, TrainSpec
 from plmray.train.engines import TorchEngine
 from plmray.train.loop import Training
 from tests.examples import CPU

@@ -9,8 +9,8 @@ import torch
 from plmray.packed.optimizer import SlotAdamW
 from plmray.packed.slots import SlotStore
 from plmray.seeds import Streams
-from plmray.spec.sweep import OptimizerSpec
-from plmray.train.losses import loss_and_gradient, loss_per_protein
+from plmray.spec.train import OptimizerSpec
+from plmray.train.losses import loss_and_gradient, loss_per_unit
 from tests.examples import CPU
 from tests.packed.packs import alone, curve, embedded, finish, head_pack, head_settings
 
@@ -116,7 +116,7 @@ def test_the_loss_gradient_is_autograds(kind: str) -> None:
     outputs = torch.randn(6, 3, dtype=torch.float64, requires_grad=True)
     targets = torch.tensor([0, 1, 2, 0, 1, 2]) if kind == "classification" else torch.randn(6, dtype=torch.float64)
     shaped = outputs if kind == "classification" else outputs[:, :1]
-    expected = loss_per_protein(kind, shaped, targets)
+    expected = loss_per_unit(kind, shaped, targets)
     (gradient,) = torch.autograd.grad(expected.sum(), outputs)
     losses, ours = loss_and_gradient(kind, shaped.detach(), targets)
     torch.testing.assert_close(losses, expected.detach())

@@ -11,7 +11,7 @@ import torch
 from plmray.model.adapters import saved_config
 from plmray.model.assemble import trainable_parameters
 from plmray.model.backbones import load_encoder
-from plmray.spec.sweep import OptimizerSpec
+from plmray.spec.train import OptimizerSpec
 from plmray.train import checkpoint
 from plmray.train.engines import TorchEngine
 from plmray.train.loop import Diverged, Training

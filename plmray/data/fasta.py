@@ -1,0 +1,58 @@
+"""FASTA as it is found: wrapped lines, CRLF, a byte order mark."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from plmray.errors import DataError, Fault
+
+
+@dataclass(frozen=True)
+class Entry:
+    """``id``: the header's first word, ``description``: the rest of it. ``line``: of the header."""
+
+    id: str
+    description: str
+    sequence: str
+    line: int
+
+
+def read_text(path: Path) -> str:
+    """A file as text. Raises DataError where it is not UTF-8."""
+    try:
+        return path.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError as error:
+        message = f"is not UTF-8 text (byte {error.start}); save it as UTF-8"
+        raise DataError([Fault("task.files", message, str(path))]) from error
+
+
+def read_fasta(path: Path) -> list[Entry]:
+    """All entries of a file. Raises DataError where text stands before the first header."""
+    return list(entries(read_text(path).splitlines(), str(path)))
+
+
+def entries(lines: Iterator[str] | list[str], file: str = "") -> Iterator[Entry]:
+    """Entries of lines, one at a time, so that a large file can be streamed."""
+    header: tuple[int, str] | None = None
+    sequence: list[str] = []
+    for number, raw in enumerate(lines, start=1):
+        text = raw.strip()
+        if text.startswith(">"):
+            if header is not None:
+                yield _entry(header, sequence)
+            header, sequence = (number, text[1:]), []
+        elif text and header is None:
+            message = f"starts with '{text[:20]}', expected a header line beginning with '>'"
+            raise DataError([Fault("task.files", message, file, number)])
+        else:
+            sequence.append(text)
+    if header is not None:
+        yield _entry(header, sequence)
+
+
+def _entry(header: tuple[int, str], sequence: list[str]) -> Entry:
+    line, text = header
+    name, _, description = text.partition(" ") if " " in text else text.partition("\t")
+    return Entry(name.strip(), description.strip(), "".join(sequence), line)
