@@ -32,6 +32,7 @@ FLOORS = {
     "train": 3,
     "report": 3,
     "packed": 4,
+    "bundle": 4,
     "orchestrate": 5,
     "cli": 6,
     "__main__": 7,
@@ -46,7 +47,7 @@ SAME_FLOOR = {
     ("packing", "throughput"),
 }
 HOMES = {
-    "torch": {"data", "model", "train", "packed", "orchestrate", "assets"},
+    "torch": {"data", "model", "train", "packed", "orchestrate", "assets", "bundle"},
     "transformers": {"model", "assets"},
     "peft": {"model"},
     "deepspeed": {"train"},

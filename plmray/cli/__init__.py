@@ -7,7 +7,7 @@ from typing import Any
 import click
 
 from plmray import __version__
-from plmray.cli import checking, data, looking, machine, running, stats
+from plmray.cli import checking, data, looking, machine, running, stats, using
 from plmray.errors import FaultsError, PlmrayError
 
 
@@ -40,6 +40,8 @@ for command in (
     looking.best,
     looking.report,
     stats.stats,
+    using.export,
+    using.predict,
     looking.sync,
     data.data,
     machine.doctor,

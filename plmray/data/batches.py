@@ -84,6 +84,7 @@ class EncodedData:
     front: int
     back: int
     level: Level = "protein"
+    scaling: tuple[NDArray[np.float64], NDArray[np.float64]] | None = None  # mean, SD of embeddings
 
     @property
     def has_embeddings(self) -> bool:
@@ -201,7 +202,8 @@ def standardized(data: EncodedData) -> EncodedData:
         name: ((_embeddings(split) - mean) / spread).astype(_embeddings(split).dtype)
         for name, split in data.splits.items()
     }
-    return with_embeddings(data, arrays, by_residue=data.splits["train"].by_residue)
+    scaled = with_embeddings(data, arrays, by_residue=data.splits["train"].by_residue)
+    return replace(scaled, scaling=(mean, spread))
 
 
 def _embeddings(split: EncodedSplit) -> NDArray[np.floating[Any]]:

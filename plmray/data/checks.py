@@ -37,11 +37,12 @@ def row_faults(rows: Sequence[Row], kind: Kind, level: Level = "protein") -> Ite
             where = f"row {first.line}" if first.file == row.file else f"{first.file}, row {first.line}"
             yield _fault(row, "task.columns.id", f"id '{row.id}' was used in {where}; ids must differ")
         first_with_id.setdefault(row.id, row)
-        yield from _sequence_faults(row)
+        yield from sequence_faults(row)
         yield from residues.label_faults(row, kind) if level == "residue" else _target_faults(row, kind)
 
 
-def _sequence_faults(row: Row) -> Iterator[Fault]:
+def sequence_faults(row: Row) -> Iterator[Fault]:
+    """What is no sequence of residues, with the likely reason."""
     if not row.sequence:
         yield _fault(row, "task.columns.sequence", "the sequence is empty; remove the row or fill it in")
         return

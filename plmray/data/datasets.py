@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -51,6 +51,7 @@ class ProteinData:
     hash: str
     notes: tuple[str, ...] = field(default=())
     level: Level = "protein"
+    window: tuple[int, int | None] = (0, None)  # residues kept of every protein: 0-based, end excluded
 
     @property
     def num_outputs(self) -> int:
@@ -81,12 +82,13 @@ def load_data(task: TaskSpec, folder: Path, data_root: Path | None = None, *, ma
     if task.validation_fraction is not None:
         split_rows = splits.draw_validation(split_rows, task.validation_fraction, task.split_seed)
     notes: list[str] = []
-    fitted = _thinned(task, _as_trained(task, split_rows, notes), notes)
+    window = _window(task, [row for group in split_rows.values() for row in group], notes)
+    fitted = _thinned(task, _as_trained(task, split_rows, window, notes), notes)
     # Judged as a model sees them: a window can make two variants one, a length limit can empty a split.
     faults += checks.split_faults(fitted, task)
     if faults:
         raise DataError(checks.shortened(faults))
-    return _assembled(task, fitted, notes)
+    return replace(_assembled(task, fitted, notes), window=window)
 
 
 def _split_rows(
@@ -125,9 +127,11 @@ def _thinned(task: TaskSpec, split_rows: checks.SplitRows, notes: list[str]) -> 
     return split_rows | {"train": [whole[n] for n in kept]}
 
 
-def _as_trained(task: TaskSpec, split_rows: checks.SplitRows, notes: list[str]) -> checks.SplitRows:
+def _as_trained(
+    task: TaskSpec, split_rows: checks.SplitRows, window: tuple[int, int | None], notes: list[str]
+) -> checks.SplitRows:
     """Rows with the sequences that training will see: within the window, within the length limit."""
-    first, last = _window(task, [row for group in split_rows.values() for row in group], notes)
+    first, last = window
     return {
         name: _fitted(task, name, [row.cut(first, last) for row in group], notes) for name, group in split_rows.items()
     }

@@ -44,6 +44,21 @@ def make_bench(sweep: LoadedSweep, data: ProteinData, precision: str, folder: Pa
     )
 
 
+def facts_of(data: ProteinData, bench: Bench) -> dict[str, Any]:
+    """What ``data.json`` keeps of a sweep's data and of how they are read."""
+    backbone = bench.spec.train.backbone
+    tokenizer = None if backbone.embeddings else load_tokenizer(backbone, bench.base).to_dict()
+    return {
+        "hash": data.hash,
+        "counts": data.counts(),
+        "classes": list(data.classes),
+        "window": list(data.window),
+        "notes": list(data.notes),
+        "precision": bench.precision,
+        "tokenizer": tokenizer or {},
+    }
+
+
 def encode(sweep: LoadedSweep, data: ProteinData) -> EncodedData:
     """Token ids of all splits, by the backbone's own vocabulary; with the embeddings that a user gives for them."""
     backbone = sweep.spec.train.backbone

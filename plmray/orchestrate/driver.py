@@ -13,7 +13,7 @@ from plmray.files import FolderLock, append_json_line, read_json_lines
 from plmray.metrics import METRICS
 from plmray.model.backbones import fetch_weights
 from plmray.orchestrate import provenance
-from plmray.orchestrate.bench import Bench, make_bench
+from plmray.orchestrate.bench import Bench, facts_of, make_bench
 from plmray.orchestrate.folder import SweepFolder
 from plmray.orchestrate.here import Here, PackedHere
 from plmray.orchestrate.host import Host
@@ -168,6 +168,7 @@ class Driver:
             identifier = make_identifier(self.sweep, self.data.hash, has_gpu)
             plan = make_plan(self.spec, data_facts(self.sweep, self.data), identifier, self.sweep.family)
             bench = make_bench(self.sweep, self.data, plan.precision, self.folder.path, has_gpu=has_gpu)
+            self.folder.write_facts(facts_of(self.data, bench))
             tracker = self._start_tracking(plan)
             events = self._events(plan, tracker)
             interrupted = False

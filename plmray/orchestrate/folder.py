@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import uuid
 from collections.abc import Iterable, Mapping
@@ -58,6 +59,10 @@ class SweepFolder:
     @property
     def sweep_id(self) -> str:
         return str(yaml.safe_load((self.path / "resolved.yaml").read_text())["sweep_id"])
+
+    def write_facts(self, facts: Mapping[str, Any]) -> None:
+        """``data.json``: what of the data a bundle needs, so that exporting one does not."""
+        self._write(self.path / "data.json", json.dumps(facts, indent=1))
 
     def record_candidate(self, candidate: Candidate, phase: Phase, index: int, number: int | None = None) -> None:
         record = {

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from plmray.data.batches import EncodedSplit
@@ -136,7 +137,9 @@ class JobBook:
         if run.error is None and self.job.take_test and len(self.bench.data.splits["test"]):
             self._take_test(run, kept)
         if run.error is None and kept is not None and training.best_state:
-            checkpoint.save(kept / "adapter", training.best_state, adapter_config(self.bench, run.settings))
+            config, scaling = adapter_config(self.bench, run.settings), training.data.scaling
+            tensors = None if scaling is None else (torch.from_numpy(scaling[0]), torch.from_numpy(scaling[1]))
+            checkpoint.save(kept / "adapter", training.best_state, config, tensors)
         run.final = self._result(run)
 
     def _take_test(self, run: Run, kept: Path | None) -> None:

@@ -16,9 +16,10 @@ from plmray.spec import checks
 from plmray.spec.explain import explain
 from plmray.spec.families import Family
 from plmray.spec.names import family
+from plmray.spec.recipes import RECIPES, merged, settings_of
 from plmray.spec.strict_yaml import Document, Place, dotted, read_file, read_text
 from plmray.spec.sweep import SweepSpec
-from plmray.spec.train import TrainSpec
+from plmray.spec.train import BackboneSpec, TrainSpec
 
 
 @dataclass(frozen=True)
@@ -64,6 +65,7 @@ class _Loader:
             return None
         self._override(tree, overrides)
         tree["space"] = self._compose_space(tree.get("space", {}))
+        self._apply_recipe(tree)
         try:
             spec = SweepSpec.model_validate(tree)
         except ValidationError as error:
@@ -122,6 +124,25 @@ class _Loader:
         for place, line in document.lines.items():
             if place:
                 self.origins[("space", *place)] = (document.file, line)
+
+    def _apply_recipe(self, tree: dict[str, Any]) -> None:
+        """Put the settings of ``train.recipe`` where the file has none of its own."""
+        train = tree.get("train")
+        name = train.pop("recipe", None) if isinstance(train, dict) else None
+        if name is None:
+            return
+        if name not in RECIPES:
+            self.fault(("train", "recipe"), f"unknown recipe {name!r}; {nearest_name(str(name), RECIPES)}")
+            return
+        given = train.get("backbone")
+        try:
+            backbone = BackboneSpec.model_validate({"name": given} if isinstance(given, str) else given)
+        except ValidationError:
+            return  # told where the whole file is judged
+        adapter = train.get("adapter")
+        kind = adapter.get("kind") if isinstance(adapter, dict) else None
+        own = family(backbone, self.path.resolve().parent)
+        tree["train"] = merged(settings_of(name, own, kind), train)
 
     def _override(self, tree: dict[str, Any], overrides: Sequence[str]) -> None:
         for text in overrides:

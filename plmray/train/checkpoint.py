@@ -16,13 +16,20 @@ from plmray.errors import FolderError
 
 ADAPTER_FILE = "adapter_model.safetensors"
 HEAD_FILE = "head.safetensors"
+SCALING_FILE = "scaling.safetensors"
 
 
-def save(folder: Path, state: Mapping[str, Tensor], peft_config: Mapping[str, Any] | None) -> int:
+def save(
+    folder: Path,
+    state: Mapping[str, Tensor],
+    peft_config: Mapping[str, Any] | None,
+    scaling: tuple[Tensor, Tensor] | None = None,
+) -> int:
     """Write a checkpoint folder whole or not at all; returns its bytes.
 
     An adapter is written as peft does (``adapter_model.safetensors``, ``adapter_config.json``), so that
-    ``PeftModel.from_pretrained(encoder, folder)`` reads it; the head lies beside it.
+    ``PeftModel.from_pretrained(encoder, folder)`` reads it; the head lies beside it. ``scaling``: mean and SD of
+    the embeddings that a standardising head was trained on.
     """
     temporary = folder.with_name(f".{folder.name}.{os.getpid()}.tmp")
     temporary.mkdir(parents=True)
@@ -31,12 +38,23 @@ def save(folder: Path, state: Mapping[str, Tensor], peft_config: Mapping[str, An
     encoder = {_peft_name(n): t.contiguous() for n, t in state.items() if n.startswith("encoder.")}
     if encoder:
         save_file(encoder, temporary / ADAPTER_FILE)
+    if scaling is not None:
+        save_file({"mean": scaling[0].contiguous(), "sd": scaling[1].contiguous()}, temporary / SCALING_FILE)
     if peft_config is not None:
         (temporary / "adapter_config.json").write_text(json.dumps(peft_config, indent=2))
     size = sum(file.stat().st_size for file in temporary.iterdir())
     shutil.rmtree(folder, ignore_errors=True)
     temporary.replace(folder)
     return size
+
+
+def load_scaling(folder: Path) -> tuple[Tensor, Tensor] | None:
+    """Mean and SD as saved; None where embeddings are read as they are."""
+    file = folder / SCALING_FILE
+    if not file.exists():
+        return None
+    found = load_file(file)
+    return found["mean"], found["sd"]
 
 
 def load(folder: Path, names: Iterable[str]) -> dict[str, Tensor]:

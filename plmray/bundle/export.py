@@ -1,0 +1,144 @@
+"""From a sweep folder to a bundle: the replicated seeds of one candidate, with all that predicting needs."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from plmray.bundle.card import model_card
+from plmray.bundle.folder import BundleFacts, seed_folder
+from plmray.errors import FolderError, nearest_name
+from plmray.files import write_atomic
+from plmray.report.verdict import CandidateRow, judge
+from plmray.results import TrialResult, read_decisions, read_results, require_folder
+from plmray.spec.checks import with_parameters
+from plmray.spec.load import load_resolved
+from plmray.spec.names import family, known_backbone, local_folder, weights_hash
+from plmray.spec.sweep import SweepSpec
+from plmray.train.checkpoint import HEAD_FILE
+
+
+def export(folder: Path, out: Path, candidate: str | None = None) -> BundleFacts:
+    """Write a bundle of the best replicated candidate, or of ``candidate``. Raises FolderError where none has weights.
+
+    The bundle appears whole or not at all.
+    """
+    if out.exists():
+        raise FolderError(f"{out} is there already; give another name, or remove it")
+    spec, results = load_resolved(require_folder(folder)), read_results(folder)
+    row = _chosen(folder, spec, results, candidate)
+    trials = _trials_with_weights(folder, results, row.candidate_id)
+    base = Path(yaml.safe_load((folder / "resolved.yaml").read_text())["folder"])
+    facts = _facts(folder, base, spec, row, trials)
+    temporary = out.with_name(f".{out.name}.{os.getpid()}.tmp")
+    try:
+        facts = _with_backbone(facts, base, temporary)
+        for trial in trials:
+            shutil.copytree(folder / "trials" / trial.trial_id / "adapter", seed_folder(temporary, trial.seed))
+        facts.write(temporary)
+        write_atomic(temporary / "README.md", model_card(facts))
+        write_atomic(temporary / "MLmodel", yaml.safe_dump(mlflow_model(), sort_keys=False))
+        temporary.replace(out)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+    return facts
+
+
+def mlflow_model() -> dict[str, Any]:
+    """What tells MLflow how to load the folder: by our own loader, without a pickle."""
+    loader = {"loader_module": "plmray.bundle.pyfunc", "data": ".", "env": {}}
+    return {"flavors": {"python_function": loader}}
+
+
+def _chosen(folder: Path, spec: SweepSpec, results: Sequence[TrialResult], candidate: str | None) -> CandidateRow:
+    verdict = judge(results, spec.objective.metric, decisions=read_decisions(folder))
+    replicated = {result.candidate_id for result in results if result.phase == "replicate"}
+    rows = [row for row in verdict.candidates if row.candidate_id in replicated or not replicated]
+    if candidate is None and rows:
+        return rows[0]
+    found = next((row for row in verdict.candidates if row.candidate_id == candidate), None)
+    if found is None:
+        known = [row.candidate_id for row in verdict.candidates]
+        hint = nearest_name(candidate or "", known) if known else "no trial is complete yet"
+        raise FolderError(f"{folder} has no finished candidate '{candidate}'; {hint}")
+    return found
+
+
+def _trials_with_weights(folder: Path, results: Sequence[TrialResult], candidate: str) -> list[TrialResult]:
+    """One trial a seed: of the replicate phase where it has some."""
+    complete = [r for r in results if r.candidate_id == candidate and r.state == "COMPLETE" and not r.varied]
+    kept = [r for r in complete if (folder / "trials" / r.trial_id / "adapter" / HEAD_FILE).is_file()]
+    replicated = [result for result in kept if result.phase == "replicate"]
+    if not kept:
+        raise FolderError(
+            f"no weights were kept of {candidate}: resources.keep decides (replicate: of the replicate phase; best: of "
+            "all). Set it and run the sweep under another name."
+        )
+    return sorted(replicated or kept, key=lambda result: result.seed)
+
+
+def _facts(folder: Path, base: Path, spec: SweepSpec, row: CandidateRow, trials: Sequence[TrialResult]) -> BundleFacts:
+    file = folder / "data.json"
+    if not file.is_file():
+        raise FolderError(f"{folder} has no data.json: an earlier plmray made it. Resume the sweep once, then export.")
+    data: dict[str, Any] = json.loads(file.read_text())
+    settings = with_parameters(spec.train, row.parameters)
+    task, provenance = spec.task, trials[0].provenance
+    return BundleFacts(
+        name=spec.name,
+        candidate_id=row.candidate_id,
+        kind=task.kind,
+        level=task.level,
+        metric=spec.objective.metric,
+        classes=tuple(data["classes"]),
+        settings=settings,
+        family=family(settings.backbone, base),
+        precision=data["precision"],
+        weights_hash=weights_hash(settings.backbone, base),
+        data_hash=data["hash"],
+        tokenizer=data["tokenizer"],
+        seeds=tuple(trial.seed for trial in trials),
+        window=tuple(data["window"]),
+        cut_at=task.max_length if task.over_length == "cut" else None,
+        scores=_scores(row, trials),
+        software={key: provenance[key] for key in ("plmray", "torch", "transformers", "peft") if key in provenance},
+    )
+
+
+def _scores(row: CandidateRow, trials: Sequence[TrialResult]) -> dict[str, Any]:
+    """Numbers of the verdict; null where there is none."""
+    tests = [trial.test_scores for trial in trials if trial.test_scores]
+    means = {name: sum(t[name] for t in tests) / len(tests) for name in tests[0]} if tests else {}
+    numbers = {
+        "mean": row.mean.value,
+        "low": row.mean.low,
+        "high": row.mean.high,
+        "seed_sd": row.sd,
+        "num_seeds": row.num_seeds,
+        "test_mean": row.test_mean.value,
+        "test_low": row.test_mean.low,
+        "test_high": row.test_mean.high,
+    }
+    known = {name: None if value != value else value for name, value in numbers.items()}
+    return known | {"test_scores": means}
+
+
+def _with_backbone(facts: BundleFacts, base: Path, out: Path) -> BundleFacts:
+    """Copy an encoder that came from a local folder; others are found by their name."""
+    backbone = facts.settings.backbone
+    source = local_folder(backbone.name, base) if backbone.init == "pretrained" else None
+    if source is None or known_backbone(backbone.name) is not None:
+        return facts
+    wanted = [file for file in source.iterdir() if file.suffix in (".json", ".txt", ".model", ".safetensors", ".bin")]
+    (out / "backbone").mkdir(parents=True)
+    for file in wanted:
+        shutil.copy2(file, out / "backbone" / file.name)
+    inside = backbone.model_copy(update={"name": "./backbone"})
+    return replace(facts, settings=facts.settings.model_copy(update={"backbone": inside}))

@@ -1,0 +1,83 @@
+"""Proteins to predict, read as a stream: FASTA, or a table with a column 'sequence'."""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TextIO
+
+from plmray.data.checks import MAX_FAULTS_SHOWN, sequence_faults
+from plmray.data.fasta import entries
+from plmray.data.formats import FASTA_SUFFIXES, Row
+from plmray.errors import DataError, Fault
+
+TABLE_SUFFIXES = {".csv": ",", ".tsv": "\t"}
+
+
+def read_stream(path: Path) -> Iterator[Row]:
+    """Proteins one at a time, in the file's order. Raises DataError where the file is neither FASTA nor a table."""
+    suffix = path.suffix.lower()
+    if suffix not in (*FASTA_SUFFIXES, *TABLE_SUFFIXES):
+        raise _fault(path, f"ends in '{path.suffix}', expected .fasta, .csv or .tsv")
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as stream:
+            yield from (
+                _fasta(path, stream) if suffix in FASTA_SUFFIXES else _table(path, stream, TABLE_SUFFIXES[suffix])
+            )
+    except OSError as error:
+        raise _fault(path, f"cannot be read ({error.strerror})") from error
+    except UnicodeDecodeError as error:
+        raise _fault(path, f"is not UTF-8 text (byte {error.start}); save it as UTF-8") from error
+
+
+def _fasta(path: Path, stream: TextIO) -> Iterator[Row]:
+    for entry in entries(stream, str(path)):
+        yield Row(str(path), entry.line, entry.id, entry.sequence, "", None, None)
+
+
+def _table(path: Path, stream: TextIO, separator: str) -> Iterator[Row]:
+    reader = csv.DictReader(stream, delimiter=separator)
+    names = reader.fieldnames or []
+    if "sequence" not in names:
+        raise _fault(path, f"has no column 'sequence', found {', '.join(names) or 'nothing'}", 1)
+    for record in reader:
+        sequence = (record["sequence"] or "").strip()
+        yield Row(str(path), reader.line_num, record.get("id") or f"row{reader.line_num}", sequence, "", None, None)
+
+
+def checked(path: Path, window: tuple[int, int | None]) -> tuple[int, str]:
+    """How many proteins the file holds, and a hash of their names and sequences. Raises DataError with all faults."""
+    faults: list[Fault] = []
+    digest, names = hashlib.sha256(), set[str]()
+    count = 0
+    for row in read_stream(path):
+        count += 1
+        digest.update(f"{row.id}\n{row.sequence}\n".encode())
+        faults += _faults(row, names, window)
+        names.add(row.id)
+        if len(faults) > MAX_FAULTS_SHOWN:
+            faults.append(Fault("", "… and perhaps more; the rest was not read", str(path)))
+            break
+    if not count:
+        faults.append(Fault("", "holds no proteins", str(path)))
+    if faults:
+        raise DataError(faults)
+    return count, digest.hexdigest()
+
+
+def _faults(row: Row, names: set[str], window: tuple[int, int | None]) -> Iterator[Fault]:
+    if not row.id or row.id in names:
+        problem = f"id '{row.id}' stands twice" if row.id else "a protein has no id"
+        yield Fault("id", f"row {row.line}: {problem}; ids must differ", row.file, row.line)
+    yield from sequence_faults(row)
+    if row.sequence and len(row.sequence) < (window[1] or window[0] + 1):
+        message = (
+            f"row {row.line}: '{row.id}' has {len(row.sequence)} residues, the window of training ends at {window[1]}"
+        )
+        yield Fault("sequence", message, row.file, row.line)
+
+
+def _fault(path: Path, message: str, line: int = 0) -> DataError:
+    return DataError([Fault("", message, str(path), line)])

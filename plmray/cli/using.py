@@ -1,0 +1,38 @@
+"""export and predict: a sweep's winner as a bundle, and what it says of proteins."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from plmray.cli.options import FilePath, require, sweep_folder
+
+
+@click.command()
+@sweep_folder
+@click.option("--candidate", metavar="ID", help="Default: the best replicated candidate.")
+@click.option("-o", "--out", type=FilePath, required=True, help="Folder to write.")
+def export(folder: Path, candidate: str | None, out: Path) -> None:
+    """Write the seeds of one candidate as a bundle: weights, tokens, labels, scores, model card."""
+    require("torch", "safetensors")
+    from plmray.bundle.export import export as write_bundle
+
+    facts = write_bundle(folder, out, candidate)
+    mean, spread = facts.scores.get("mean"), facts.scores.get("seed_sd")
+    shown = f"{facts.metric} {mean:.4f}" if mean is not None else "no score"
+    shown += f", seed SD {spread:.4f}" if spread is not None else ""
+    click.echo(f"{out}: {facts.candidate_id}, {len(facts.seeds)} seed(s), {shown}")
+
+
+@click.command()
+@click.argument("bundle", metavar="BUNDLE", type=FilePath)
+@click.argument("proteins", metavar="FASTA|CSV", type=FilePath)
+@click.option("-o", "--out", type=FilePath, required=True, help="CSV to write; a stopped call goes on from it.")
+def predict(bundle: Path, proteins: Path, out: Path) -> None:
+    """Predict with a bundle: a row a protein or residue, the mean over seeds and their spread."""
+    require("torch", "safetensors")
+    from plmray.bundle.predict import predict_file
+
+    count = predict_file(bundle, proteins, out, echo=lambda text: click.echo(text, err=True))
+    click.echo(f"{out}: predictions of {count} proteins")
