@@ -25,11 +25,12 @@ DRAWS_PER_ANCHOR = 200  # before a space is taken to hold no more
 
 @dataclass(frozen=True)
 class DataFacts:
-    """What a plan needs of the data. ``tokens``: per pass over each split, marks included."""
+    """What a plan needs of the data. ``tokens``: of each split, ``longest``: of one protein, marks included."""
 
     hash: str
     counts: Mapping[str, int]
     tokens: Mapping[str, int]
+    longest: int = 0
     notes: tuple[str, ...] = ()
 
 

@@ -26,6 +26,8 @@ FLOORS = {
     "plan": 2,
     "packing": 2,
     "throughput": 2,
+    "memory": 2,
+    "gpu_plan": 2,
     "data": 2,
     "model": 2,
     "assets": 3,
@@ -45,6 +47,7 @@ SAME_FLOOR = {
     ("plan", "stats"),
     ("plan", "packing"),
     ("packing", "throughput"),
+    ("gpu_plan", "memory"),
 }
 HOMES = {
     "torch": {"data", "model", "train", "packed", "orchestrate", "assets", "bundle"},

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from plmray.cli.options import FilePath, data_root_option, format_option, set_option
+from plmray.cli.options import FilePath, data_root_option, format_option, print_rows, set_option
 from plmray.errors import FaultsError
 
 if TYPE_CHECKING:
@@ -61,19 +61,37 @@ def data_is_elsewhere(sweep: LoadedSweep, data_root: Path | None) -> bool:
 @click.argument("file", metavar="SWEEP", type=FilePath)
 @set_option
 @data_root_option
+@click.option("--gpu", metavar="SIZE", help="Estimate what fits a GPU of, say, 24GB.")
 @format_option
-def plan(file: Path, overrides: Sequence[str], data_root: Path | None, form: str) -> None:
+def plan(file: Path, overrides: Sequence[str], data_root: Path | None, gpu: str | None, form: str) -> None:
     """Show what a sweep would do: candidates, trials, phases, ceilings, what its seeds can resolve."""
     from plmray.spec.load import load_sweep
 
     try:
-        made = make_plan(load_sweep(file, overrides), data_root)
+        sweep = load_sweep(file, overrides)
+        made = make_plan(sweep, data_root)
+        memory = _memory(sweep, made, gpu) if gpu else []
     except FaultsError as error:
         if form == "json":
             click.echo(json.dumps([fault.to_dict() for fault in error.faults], indent=1))
             sys.exit(2)
         raise
-    click.echo(json.dumps(made.to_dict(), indent=1) if form == "json" else "\n".join(plan_lines(made)))
+    if form == "json":
+        click.echo(json.dumps(made.to_dict() | ({"memory": memory} if gpu else {}), indent=1))
+        return
+    click.echo("\n".join(plan_lines(made)))
+    if gpu:
+        click.echo(f"\nestimated GPU memory, {gpu} (not measured; float32 weights, copies under autocast):")
+        print_rows(memory, "table")
+
+
+def _memory(sweep: LoadedSweep, made: Plan, gpu: str) -> list[dict[str, Any]]:
+    from plmray.gpu_plan import device_bytes, memory_rows
+    from plmray.plan import resolve_precision
+    from plmray.spec.families import FAMILIES
+
+    precision = resolve_precision(sweep.spec.train, "bf16" in FAMILIES[sweep.family].precisions)
+    return list(memory_rows(sweep.spec, sweep.family, precision, made.data.longest, device_bytes(gpu)))
 
 
 def make_plan(sweep: LoadedSweep, data_root: Path | None) -> Plan:

@@ -45,6 +45,7 @@ def plan_without_data(sweep: LoadedSweep, error: DataError) -> Plan:
         hash="",
         counts=known.counts,
         tokens={split: count * length for split, count in known.counts.items()},
+        longest=length,
         notes=(f"{name} is not on this machine: published counts, provisional candidate ids",),
     )
     return make_plan(sweep.spec, facts, make_identifier(sweep, "", None), sweep.family)
@@ -69,7 +70,8 @@ def data_facts(sweep: LoadedSweep, data: ProteinData) -> DataFacts:
         name: int(np.sum([len(s) for s in part.sequences], dtype=np.int64)) + marks * len(part)
         for name, part in data.splits.items()
     }
-    return DataFacts(data.hash, data.counts(), {str(k): v for k, v in tokens.items()}, data.notes)
+    longest = max((len(s) for part in data.splits.values() for s in part.sequences), default=0) + marks
+    return DataFacts(data.hash, data.counts(), {str(k): v for k, v in tokens.items()}, longest, data.notes)
 
 
 def _marks(sweep: LoadedSweep) -> int:

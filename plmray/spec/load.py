@@ -128,8 +128,7 @@ class _Loader:
     def _apply_recipe(self, tree: dict[str, Any]) -> None:
         """Put the settings of ``train.recipe`` where the file has none of its own."""
         train = tree.get("train")
-        name = train.pop("recipe", None) if isinstance(train, dict) else None
-        if name is None:
+        if not isinstance(train, dict) or (name := train.pop("recipe", None)) is None:
             return
         if name not in RECIPES:
             self.fault(("train", "recipe"), f"unknown recipe {name!r}; {nearest_name(str(name), RECIPES)}")

@@ -51,8 +51,8 @@ KNOWN_BACKBONES: dict[str, KnownBackbone] = {
     "prot_t5_xl_uniref50": _t5("Rostlab/prot_t5_xl_uniref50", "t5", 1024, 1.21e9),
     "prot_t5_xl_half_uniref50-enc": _t5("Rostlab/prot_t5_xl_half_uniref50-enc", "t5", 1024, 1.21e9),
     "ProstT5": _t5("Rostlab/ProstT5", "prostt5", 1024, 1.21e9),
-    "ankh-base": _t5("ElnaggarLab/ankh-base", "ankh", 768, 7.36e8, layers=48),
-    "ankh-large": _t5("ElnaggarLab/ankh-large", "ankh", 1536, 1.88e9, layers=48),
+    "ankh-base": _t5("ElnaggarLab/ankh-base", "ankh", 768, 4.53e8, layers=48),
+    "ankh-large": _t5("ElnaggarLab/ankh-large", "ankh", 1536, 1.15e9, layers=48),
     "prot_bert": KnownBackbone("Rostlab/prot_bert", "bert", 30, 1024, 4.2e8),
     BUNDLED: KnownBackbone(
         f"plmray/{BUNDLED}",

@@ -14,7 +14,9 @@ from pyarrow import parquet
 from plmray.data import fetch
 from plmray.data.batches import EncodedData, collate, resplit, sorted_batches, with_embeddings
 from plmray.data.datasets import load_data
+from plmray.data.known import SOURCES
 from plmray.errors import DataError
+from plmray.spec.known_tasks import KNOWN_TASKS
 from plmray.spec.task import TaskSpec
 from tests.examples import tiny_data, tiny_sweep, write_proteins
 
@@ -65,8 +67,7 @@ def test_columns_are_mapped_and_files_may_be_splits(tmp_path: Path) -> None:
 
 def test_gb1_is_the_published_one(data_root: Path) -> None:
     data = load_data(TaskSpec(dataset="gb1"), Path(), data_root, may_fetch=False)
-    assert data.counts() == fetch.SOURCES["gb1"].proteins
-    fetch.check_content("gb1", data_root / fetch.SOURCES["gb1"].path)
+    assert data.counts() == KNOWN_TASKS["gb1"].counts
 
 
 def test_window_keeps_the_mutated_positions_of_gb1(data_root: Path) -> None:
@@ -144,21 +145,22 @@ def served(tmp_path: Path) -> str:
 
 
 def test_fetched_data_are_checked(data_root: Path, served: str, tmp_path: Path) -> None:
-    source = fetch.SOURCES["gb1"]
-    content = (data_root / source.path).read_bytes()
+    (file,) = SOURCES["gb1"].files
+    urls = {str(file.url): served}
+    content = (data_root / file.path).read_bytes()
     with zipfile.ZipFile(tmp_path / "splits.zip", "w") as archive:
-        archive.writestr(source.member, content)
-    assert fetch.fetch("gb1", tmp_path / "root", served).read_bytes() == content
+        archive.writestr(str(file.member), content)
+    assert (fetch.fetch("gb1", tmp_path / "root", urls) / file.path).read_bytes() == content
     with zipfile.ZipFile(tmp_path / "splits.zip", "w") as archive:
-        archive.writestr(source.member, content.replace(b"1.0", b"1.1", 1))
+        archive.writestr(str(file.member), content.replace(b"1.0", b"1.1", 1))
     with pytest.raises(DataError, match="is not the known"):
-        fetch.fetch("gb1", tmp_path / "other", served)
+        fetch.fetch("gb1", tmp_path / "other", urls)
     assert not any((tmp_path / "other").rglob("*.csv"))
 
 
 def test_unreachable_source_says_what_to_do(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="PLMRAY_DATA"):
-        fetch.fetch("gb1", tmp_path, "http://127.0.0.1:9/none.zip")
+        fetch.fetch("gb1", tmp_path, {str(SOURCES["gb1"].files[0].url): "http://127.0.0.1:9/none.zip"})
 
 
 def test_batches_pad_and_mask_what_is_no_residue(tmp_path: Path) -> None:

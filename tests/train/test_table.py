@@ -139,7 +139,7 @@ def settings_of(family: str, adapter: str, head: str) -> TrainSpec:
         "backbone": family,
         "adapter": ADAPTERS[adapter],
         "head": {"kind": head, "hidden": 8},
-        "pooling": "cls" if family in ("esm2", "bert") else "mean",
+        "pooling": "mean",
         "optimizer": {"lr": 0.01},
         "epochs": 4,
         "batch_size": 8,

@@ -1,0 +1,106 @@
+"""Which backbone and adapter of a sweep fit a GPU, in rows for ``plmray plan --gpu``."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from typing import Any
+
+from plmray.errors import Fault, SpecError
+from plmray.memory import GIB, PUBLISHED_LONGEST, SIZES, Setting, Size, esm2_size, longest, memory
+from plmray.spec.checks import with_parameters
+from plmray.spec.families import Family
+from plmray.spec.names import KNOWN_BACKBONES, known_backbone
+from plmray.spec.space import ChoiceDomain, OrdinalDomain
+from plmray.spec.sweep import SweepSpec
+from plmray.spec.train import BackboneSpec, TrainSpec
+
+MOST_TOKENS = 4096
+_SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*(?:GB|GiB|G)", re.IGNORECASE)
+
+
+def device_bytes(text: str) -> float:
+    """Bytes of '24GB'. Cards are sold in GB and hold so many GiB. Raises SpecError."""
+    found = _SIZE.fullmatch(text.strip())
+    if found is None or float(found[1]) == 0:
+        raise SpecError([Fault("--gpu", f"'{text}' is no size; expected one such as 24GB")])
+    return float(found[1]) * GIB
+
+
+def memory_rows(
+    spec: SweepSpec, family: Family, precision: str, tokens: int, size_bytes: float
+) -> Iterator[dict[str, Any]]:
+    """A row for each backbone and adapter that the sweep can come upon, without and with gradient checkpointing.
+
+    ``tokens``: of the task's longest protein. Estimates; ``published``: the longest protein that trained with LoRA in
+    the study on a card of this size, by other software.
+    """
+    for name in _choices(spec, "backbone.name", spec.train.backbone.name):
+        for adapter in _choices(spec, "adapter.kind", spec.train.adapter.kind):
+            train = with_parameters(spec.train, {"backbone.name": name, "adapter.kind": adapter})
+            size = size_of(train.backbone)
+            for checkpointing in (False, True) if adapter != "none" else (False,):
+                yield _row(train, size, family, precision, tokens, size_bytes, checkpointing, spec)
+
+
+def _row(
+    train: TrainSpec,
+    size: Size | None,
+    family: Family,
+    precision: str,
+    tokens: int,
+    size_bytes: float,
+    checkpointing: bool,
+    spec: SweepSpec,
+) -> dict[str, Any]:
+    named = {"backbone": train.backbone.name, "adapter": train.adapter.kind, "checkpointing": checkpointing}
+    if size is None:
+        return named | {"fits": "unknown: the size of this backbone is in no table"}
+    chosen = spec.resources.micro_batch
+    rows = train.batch_size if chosen == "auto" else chosen
+    offload = spec.resources.deepspeed.offload_optimizer
+    setting = Setting(
+        size, family, train.adapter.kind, precision, trainable(train, size), 1, checkpointing, offload=offload
+    )
+    whole = Setting(**{**setting.__dict__, "micro_batch": rows})
+    most = longest(setting, size_bytes, MOST_TOKENS)
+    return named | {
+        f"GB, {rows} of {tokens}": round(memory(whole, tokens).total / GIB, 1),
+        f"GB, 1 of {tokens}": round(memory(setting, tokens).total / GIB, 1),
+        "longest": f"{most}+" if most == MOST_TOKENS else str(most),
+        "fits": "yes" if memory(setting, tokens).total <= size_bytes else "no",
+        "published": _published(train, size_bytes),
+    }
+
+
+def _published(train: TrainSpec, size_bytes: float) -> str:
+    lengths = next((v for n, v in PUBLISHED_LONGEST.items() if _is(train.backbone, n)), None)
+    place = {8: 0, 16: 1, 24: 2}.get(round(size_bytes / GIB))
+    if lengths is None or place is None:
+        return "-"
+    return "over 2000" if lengths[place] is None else str(lengths[place])
+
+
+def trainable(train: TrainSpec, size: Size) -> float:
+    """Parameters that train, the head's left out; of other adapters as many as LoRA of their rank."""
+    if train.adapter.kind in ("none", "full"):
+        return float(size.weights) if train.adapter.kind == "full" else 0.0
+    return float((train.adapter.layers or size.layers) * 4 * train.adapter.rank * (size.width + size.inner))
+
+
+def size_of(backbone: BackboneSpec) -> Size | None:
+    """Of a backbone by its shape or published name; None for a folder or hub id."""
+    known = known_backbone(backbone.name)
+    shape = backbone.shape or (known.shape if known else None)
+    if shape is not None:
+        return esm2_size(shape)
+    return next((size for name, size in SIZES.items() if _is(backbone, name)), None)
+
+
+def _is(backbone: BackboneSpec, name: str) -> bool:
+    return known_backbone(backbone.name) is KNOWN_BACKBONES.get(name, ...)
+
+
+def _choices(spec: SweepSpec, key: str, fixed: str) -> list[str]:
+    domain = spec.space.get(key)
+    return [str(v) for v in domain.values] if isinstance(domain, (ChoiceDomain, OrdinalDomain)) else [fixed]
