@@ -48,9 +48,9 @@ class Ensemble:
         if backbone.embeddings is not None:
             raise SetupError(f"{folder} was trained on embeddings of your own: there is no encoder to predict with")
         self.tokenizer = ResidueTokenizer.from_dict(self.facts.tokenizer)
-        encoder = load_encoder(backbone, folder)
         if self.facts.weights_hash != weights_hash(backbone, folder):
             raise FolderError(f"the weights of '{backbone.name}' are not those that {folder} was trained on")
+        encoder = load_encoder(backbone, folder)
         dtype = torch.float64 if self.facts.precision == "fp64" else torch.float32
         self.encoder = encoder.to(self.device, dtype).eval()
         self.autocast = torch.bfloat16 if self.facts.precision == "bf16" else None

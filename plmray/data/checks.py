@@ -115,7 +115,7 @@ def _constant_faults(splits: SplitRows, task: TaskSpec) -> Iterator[Fault]:
             what = "residues'" if task.level == "residue" else "targets"
             yield Fault(
                 "task.columns.target",
-                f"all {len(units)} {name} {what} equal {units[0]:g}; nothing can be learnt or ranked",
+                f"all {len(units)} {name} {what} equal {units[0]}; nothing can be learnt or ranked",
                 rows[0].file,
             )
 

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
@@ -59,8 +60,11 @@ def load_scaling(folder: Path) -> tuple[Tensor, Tensor] | None:
 
 def load(folder: Path, names: Iterable[str]) -> dict[str, Tensor]:
     """The tensors of a checkpoint under ``names``, those of the model. Raises FolderError where one is missing."""
-    head = load_file(folder / HEAD_FILE)
-    encoder = load_file(folder / ADAPTER_FILE) if (folder / ADAPTER_FILE).exists() else {}
+    try:
+        head = load_file(folder / HEAD_FILE)
+        encoder = load_file(folder / ADAPTER_FILE) if (folder / ADAPTER_FILE).exists() else {}
+    except (OSError, SafetensorError) as error:
+        raise FolderError(f"{folder} has no readable weights ({error})") from error
     state = {}
     for name in names:
         part, own = (
