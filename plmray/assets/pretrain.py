@@ -111,8 +111,13 @@ def cropped(row: NDArray[np.int16], rng: np.random.Generator) -> NDArray[np.int1
     return row[first : first + LONGEST + 2]
 
 
-def masked(rows: Sequence[NDArray[np.int16]], rng: np.random.Generator) -> tuple[Tensor, Tensor, Tensor]:
-    """(n, length) tokens as the model reads them, attention, and targets (-100 where nothing is asked)."""
+def masked(
+    rows: Sequence[NDArray[np.int16]], rng: np.random.Generator, *, hidden: bool = False
+) -> tuple[Tensor, Tensor, Tensor]:
+    """(n, length) tokens as the model reads them, attention, and targets (-100 where nothing is asked).
+
+    ``hidden``: all that is asked reads <mask>, as it has to where a perplexity is to be compared.
+    """
     longest = max(len(row) for row in rows)
     tokens = np.full((len(rows), longest), NUMBER["<pad>"], np.int64)
     for i, row in enumerate(rows):
@@ -120,15 +125,16 @@ def masked(rows: Sequence[NDArray[np.int16]], rng: np.random.Generator) -> tuple
     asked = np.isin(tokens, RESIDUES) & (rng.random(tokens.shape) < MASKED)
     targets = np.where(asked, tokens, -100)
     how = rng.random(tokens.shape)
-    read = np.where(asked & (how < 0.8), NUMBER["<mask>"], tokens)
-    read = np.where(asked & (how >= 0.9), rng.choice(RESIDUES, tokens.shape), read)
+    read = np.where(asked & (hidden | (how < 0.8)), NUMBER["<mask>"], tokens)
+    if not hidden:
+        read = np.where(asked & (how >= 0.9), rng.choice(RESIDUES, tokens.shape), read)
     attention = (tokens != NUMBER["<pad>"]).astype(np.int64)
     return torch.from_numpy(read), torch.from_numpy(attention), torch.from_numpy(targets)
 
 
 def loss_of(model: Any, rows: Sequence[NDArray[np.int16]], rng: np.random.Generator) -> tuple[Tensor, int]:
     """Mean cross-entropy over the masked residues of a batch, in nats, and their number."""
-    tokens, attention, targets = masked(rows, rng)
+    tokens, attention, targets = masked(rows, rng, hidden=not model.training)
     asked = targets != -100
     with torch.autocast("cpu", torch.bfloat16, enabled=model.training):
         hidden = model.esm(input_ids=tokens, attention_mask=attention).last_hidden_state
@@ -193,11 +199,17 @@ def train(encoded: Sequence[NDArray[np.int16]], held_out: Sequence[NDArray[np.in
     return model
 
 
+def read(folder: Path) -> Any:
+    from transformers import EsmForMaskedLM
+
+    return EsmForMaskedLM.from_pretrained(folder, dtype=torch.float32)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--data-root", type=Path, required=True)
     parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--steps", type=int, default=4500)
+    parser.add_argument("--steps", type=int, default=4500, help="0 measures what lies in --out")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--threads", type=int, default=1)
     given = parser.parse_args()
@@ -206,18 +218,19 @@ def main() -> None:
     encode = esm2_tokenizer().encode
     encoded, judged = encode(sequences), encode(held_out)
     started = time.perf_counter()
-    model = train(encoded, judged, given.steps, given.seed)
-    model.half().save_pretrained(given.out)
-    figures = {
+    model = train(encoded, judged, given.steps, given.seed) if given.steps else read(given.out)
+    if given.steps:
+        model.half().save_pretrained(given.out)
+    figures: dict[str, Any] = {
         "proteins": len(sequences),
         "residues": sum(map(len, sequences)),
         "held_out_proteins": len(held_out),
-        "steps": given.steps,
-        "minutes": round((time.perf_counter() - started) / 60, 1),
         "parameters": sum(p.numel() for p in model.parameters()),
         "held_out_perplexity": round(perplexity(model.float(), judged), 3),
         "unigram_perplexity": round(unigram_perplexity(sequences, held_out), 3),
     }
+    if given.steps:
+        figures |= {"steps": given.steps, "minutes": round((time.perf_counter() - started) / 60, 1)}
     write_atomic(given.out / "figures.json", json.dumps(figures, indent=1) + "\n")
     print(json.dumps(figures))  # noqa: T201
 

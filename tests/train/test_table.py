@@ -48,7 +48,7 @@ ADAPTERS: dict[str, dict[str, Any]] = {
     "lokr": {"kind": "peft", "method": "lokr", "options": {"r": 2}},
     "oft": {"kind": "peft", "method": "oft", "options": {"oft_block_size": 4}},
     "boft": {"kind": "peft", "method": "boft", "options": {"boft_block_size": 4}},
-    "fourierft": {"kind": "peft", "method": "fourierft", "options": {"n_frequency": 20}},
+    "fourierft": {"kind": "peft", "method": "fourierft", "options": {"n_frequency": 20, "scaling": 20.0}},
     "hra": {"kind": "peft", "method": "hra", "options": {"r": 2}},
     "ln_tuning": {"kind": "peft", "method": "ln_tuning"},
 }
