@@ -25,12 +25,15 @@ DRAWS_PER_ANCHOR = 200  # before a space is taken to hold no more
 
 @dataclass(frozen=True)
 class DataFacts:
-    """What a plan needs of the data. ``tokens``: of each split, ``longest``: of one protein, marks included."""
+    """What a plan needs of the data. ``tokens``: of each split, ``longest``: of one protein, marks included;
+    ``outputs``: of the head."""
 
     hash: str
     counts: Mapping[str, int]
     tokens: Mapping[str, int]
     longest: int = 0
+    outputs: int = 1
+    level: Level = "protein"
     notes: tuple[str, ...] = ()
 
 
@@ -94,7 +97,7 @@ def make_plan(spec: SweepSpec, data: DataFacts, identifier: Identifier, family: 
         phases=phases,
         anchors=tuple(anchors),
         seed_resolution=_seed_resolution(phases[-1]),
-        kept_bytes_ceiling=_kept_bytes(spec, phases),
+        kept_bytes_ceiling=_kept_bytes(spec, data, phases),
         notes=tuple(_notes(spec, len(anchors))),
     )
 
@@ -185,9 +188,9 @@ def _seed_resolution(last: PhasePlan) -> SeedResolution | None:
     return SeedResolution(degrees, low, high)
 
 
-def trainable_estimate(shape: ShapeSpec, train: TrainSpec, outputs: int = 1) -> int | None:
+def trainable_estimate(shape: ShapeSpec, train: TrainSpec, outputs: int = 1, level: Level = "protein") -> int | None:
     """Trainable parameters of an ESM2 shape without building it; None where no closed form is kept here."""
-    head = head_parameters(shape.width, train.head, outputs)
+    head = head_parameters(shape.width, train.head, outputs, level)
     adapter = train.adapter
     if adapter.kind == "none":
         return head
@@ -211,7 +214,7 @@ def head_parameters(width: int, head: HeadSpec, outputs: int, level: Level = "pr
     return linear
 
 
-def _kept_bytes(spec: SweepSpec, phases: tuple[PhasePlan, ...]) -> int | None:
+def _kept_bytes(spec: SweepSpec, data: DataFacts, phases: tuple[PhasePlan, ...]) -> int | None:
     known = known_backbone(spec.train.backbone.name)
     shape = spec.train.backbone.shape or (known.shape if known else None)
     kept = {"none": 0, "replicate": sum(p.trials for p in phases[1:]), "best": sum(p.trials for p in phases)}
@@ -220,7 +223,7 @@ def _kept_bytes(spec: SweepSpec, phases: tuple[PhasePlan, ...]) -> int | None:
         return 0
     if shape is None or any(key.startswith(("adapter.", "head.", "backbone.")) for key in spec.space):
         return None
-    weights = trainable_estimate(shape, spec.train)
+    weights = trainable_estimate(shape, spec.train, data.outputs, data.level)
     return None if weights is None else number * weights * BYTES_PER_WEIGHT
 
 

@@ -206,14 +206,14 @@ _COLUMNS: dict[str, str] = {
 
 
 def results_table(results: Sequence[TrialResult]) -> pyarrow.Table:
-    """One row a trial: the contract's columns, then ``param.<key>`` and ``provenance.<name>``."""
+    """One row a trial: the contract's columns, then ``param.<key>``, ``provenance.<name>``, ``test.<metric>``."""
     import pyarrow as pa
 
     types = {"string": pa.string(), "int64": pa.int64(), "float64": pa.float64(), "bool": pa.bool_()}
     columns = {
         name: pa.array([getattr(result, name) for result in results], types[kind]) for name, kind in _COLUMNS.items()
     }
-    for prefix, field_name in (("param", "parameters"), ("provenance", "provenance")):
+    for prefix, field_name in (("param", "parameters"), ("provenance", "provenance"), ("test", "test_scores")):
         records = [getattr(result, field_name) for result in results]
         for key in sorted({key for record in records for key in record}):
             columns[f"{prefix}.{key}"] = pa.array(_one_type([record.get(key) for record in records]))

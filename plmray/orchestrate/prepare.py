@@ -71,7 +71,8 @@ def data_facts(sweep: LoadedSweep, data: ProteinData) -> DataFacts:
         for name, part in data.splits.items()
     }
     longest = max((len(s) for part in data.splits.values() for s in part.sequences), default=0) + marks
-    return DataFacts(data.hash, data.counts(), {str(k): v for k, v in tokens.items()}, longest, data.notes)
+    counts = {str(name): count for name, count in tokens.items()}
+    return DataFacts(data.hash, data.counts(), counts, longest, data.num_outputs, data.level, data.notes)
 
 
 def _marks(sweep: LoadedSweep) -> int:

@@ -119,6 +119,7 @@ class Mirror:
             "epochs_run": result.epochs_run,
             "seconds": result.seconds,
             "tokens": result.tokens,
+            **{f"test/{name}": value for name, value in result.test_scores.items()},
         }
         tags = {"plmray.state": result.state, "plmray.engine": result.engine}
         tags |= {f"plmray.provenance.{name}": str(value) for name, value in result.provenance.items()}

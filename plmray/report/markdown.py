@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from plmray.report.headline import headline, plain_name
+from plmray.report.test_scores import test_lines
 from plmray.report.text import interval, number, percent, share, short, table, too_small
 from plmray.report.verdict import Verdict
 from plmray.stats.intervals import Estimate
@@ -33,6 +34,8 @@ def _lines(verdict: Verdict, name: str, costs: Mapping[str, float] | None) -> It
     yield from _stream_lines(verdict)
     yield from _group_lines(verdict)
     yield from _test_lines(verdict)
+    if verdict.test_scores is not None:
+        yield from test_lines(verdict.test_scores)
     yield from _trial_lines(verdict)
     if costs:
         yield "## Where the time went"

@@ -13,6 +13,7 @@ from plmray.metrics import METRICS
 from plmray.report.cautions import cautions_of
 from plmray.report.contest import Contest, contest_of
 from plmray.report.parameters import Domains, anchors_missing, shares_of_parameters
+from plmray.report.test_scores import TestScores, test_scores_of
 from plmray.results import ScoreGrid, TrialResult
 from plmray.seeds import derived_rng
 from plmray.stats.intervals import Array, Estimate, failure_rate, mean_interval
@@ -74,7 +75,7 @@ class Verdict:
 
     ``best_of``: what the best of so many blind draws would have been on average. ``importance``: what Optuna's
     evaluators say of the searched candidates, see ``orchestrate.importance``. ``logarithmic``: parameters that are
-    sampled on a log scale.
+    sampled on a log scale. ``test_scores``: all metrics of the best candidate.
     """
 
     metric: str
@@ -95,6 +96,7 @@ class Verdict:
     importance: Mapping[str, Any] | None = None
     confidence: float = 0.95
     logarithmic: tuple[str, ...] = ()
+    test_scores: TestScores | None = None
     warnings: tuple[str, ...] = field(default=())
 
     @property
@@ -147,6 +149,7 @@ def judge(
         importance=importance,
         confidence=confidence,
         logarithmic=tuple(key for key, domain in (space or {}).items() if getattr(domain, "log", False)),
+        test_scores=test_scores_of(judged, rows[0].candidate_id, confidence) if rows else None,
         warnings=tuple(cautions_of(results, phase, rows, grid, spread, contest, correlation, parameters)),
     )
 

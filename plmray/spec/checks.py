@@ -5,23 +5,17 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
 from plmray.errors import nearest_name
 from plmray.metrics import METRICS
 from plmray.spec.explain import explain, field_model
-from plmray.spec.families import FAMILIES, Family
-from plmray.spec.known_tasks import KNOWN_DATASETS, KNOWN_TASKS
-from plmray.spec.names import backbone_fault, family, known_backbone
+from plmray.spec.model_checks import AnyDomain, Found, model_faults
 from plmray.spec.space import ChoiceDomain, FloatDomain, IntDomain, OrdinalDomain, Space, as_list, condition_cycle
-from plmray.spec.strict_yaml import Place
 from plmray.spec.sweep import SweepSpec
-from plmray.spec.train import PROTEIN_HEADS, RESIDUE_HEADS, HeadKind, TrainSpec
-
-AnyDomain = FloatDomain | IntDomain | ChoiceDomain | OrdinalDomain
-Found = Iterator[tuple[Place, str]]
+from plmray.spec.train import TrainSpec
 
 
 def faults(spec: SweepSpec, folder: Path) -> Found:
@@ -29,11 +23,7 @@ def faults(spec: SweepSpec, folder: Path) -> Found:
     yield from _search_faults(spec)
     yield from _objective_faults(spec)
     yield from _replicate_faults(spec)
-    yield from _backbone_faults(spec, folder)
-    yield from _engine_faults(spec)
-    yield from _task_faults(spec, folder)
-    yield from _head_faults(spec)
-    yield from _adapter_faults(spec)
+    yield from model_faults(spec, folder)
 
 
 def train_fields(model: type[BaseModel], prefix: str = "") -> list[str]:
@@ -213,159 +203,3 @@ def _replicate_faults(spec: SweepSpec) -> Found:
         )
     if spec.replicate.random and not spec.space:
         yield ("replicate", "random"), "random candidates need a space to be drawn from; add space, or random: 0"
-
-
-def _backbone_faults(spec: SweepSpec, folder: Path) -> Found:
-    message = backbone_fault(spec.train.backbone, folder)
-    if message:
-        yield ("train", "backbone"), message
-        return
-    yield from _embeddings_faults(spec)
-    yield from _layers_faults(spec)
-    own = family(spec.train.backbone, folder)
-    yield from _family_faults(spec, own)
-    domain = spec.space.get("backbone.name")
-    if isinstance(domain, (ChoiceDomain, OrdinalDomain)):
-        yield from _searched_backbone_faults(spec, domain.values, own, folder)
-
-
-def _family_faults(spec: SweepSpec, own: Family) -> Found:
-    """What the architecture of the backbone does not allow."""
-    rules, embeddings = FAMILIES[own], spec.train.backbone.embeddings
-    if "cls" in _values(spec, "pooling", spec.train.pooling) and not rules.has_cls and spec.task.level == "protein":
-        yield ("train", "pooling"), "a T5 encoder has no <cls> token; use pooling: mean"
-    if spec.train.precision not in rules.precisions and embeddings is None:
-        yield (
-            ("train", "precision"),
-            f"{own} encoders lose accuracy in {spec.train.precision}; expected {', '.join(rules.precisions)}",
-        )
-
-
-def _embeddings_faults(spec: SweepSpec) -> Found:
-    """What only a frozen encoder's embeddings allow."""
-    others = [kind for kind in _values(spec, "adapter.kind", spec.train.adapter.kind) if kind != "none"]
-    if spec.train.backbone.embeddings is not None:
-        if others:
-            yield (
-                ("train", "adapter", "kind"),
-                f"embeddings are fixed, found adapter {others[0]}; use adapter: {{kind: none}}",
-            )
-        for key in (k for k in spec.space if k == "pooling" or k.startswith("backbone.")):
-            yield ("space", key), "embeddings are given, so this changes nothing; drop it"
-    if others and True in _values(spec, "head.standardize", spec.train.head.standardize):
-        yield (
-            ("train", "head", "standardize"),
-            f"needs fixed embeddings, and adapter {others[0]} changes them; use adapter: {{kind: none}} alone",
-        )
-
-
-def _layers_faults(spec: SweepSpec) -> Found:
-    """adapter.layers beyond what the backbone has, as far as its layers are known here."""
-    backbone = spec.train.backbone
-    known = known_backbone(backbone.name)
-    there = backbone.shape.layers if backbone.shape else known.layers if known else None
-    domain = spec.space.get("adapter.layers")
-    wanted = _most(domain) if domain is not None else spec.train.adapter.layers
-    if there is not None and wanted is not None and wanted > there:
-        place: Place = ("space", "adapter.layers") if domain is not None else ("train", "adapter", "layers")
-        yield place, f"found {wanted} layers to adapt, {backbone.name} has {there}"
-
-
-def _most(domain: AnyDomain) -> int:
-    return int(domain.high if isinstance(domain, (FloatDomain, IntDomain)) else max(domain.values))
-
-
-def _values(spec: SweepSpec, key: str, fixed: Any) -> list[Any]:
-    """What a choice can be in this sweep."""
-    domain = spec.space.get(key)
-    return list(domain.values) if isinstance(domain, (ChoiceDomain, OrdinalDomain)) else [fixed]
-
-
-def _searched_backbone_faults(spec: SweepSpec, names: list[Any], own: str, folder: Path) -> Found:
-    place: Place = ("space", "backbone.name")
-    if spec.train.backbone.shape is not None:
-        yield place, "a shape is given, so names are only labels; search over backbone.init_seed, or drop the shape"
-        return
-    for name in names:
-        backbone = spec.train.backbone.model_copy(update={"name": name})
-        message = backbone_fault(backbone, folder)
-        if message:
-            yield place, message
-        elif family(backbone, folder) != own:
-            yield place, f"{name} and {spec.train.backbone.name} read different tokens; give each family its own sweep"
-
-
-def _engine_faults(spec: SweepSpec) -> Found:
-    if spec.resources.engine == "packed" and _values(spec, "adapter.kind", spec.train.adapter.kind) == ["full"]:
-        yield ("resources", "engine"), "full fine-tuning changes every weight: nothing to share; use engine: auto"
-    with_deepspeed = spec.resources.engine == "deepspeed" or spec.resources.workers > 1
-    if with_deepspeed and spec.train.precision == "fp64":
-        yield ("train", "precision"), "DeepSpeed computes in float32 at most; use fp32, or one worker and engine: torch"
-
-
-def _head_faults(spec: SweepSpec) -> Found:
-    """Heads that the level of the task, or the way its numbers are computed, does not allow."""
-    level, place = spec.task.level, _place_of(spec, "head.kind")
-    for kind in _values(spec, "head.kind", spec.train.head.kind):
-        if (kind in RESIDUE_HEADS and level == "protein") or (kind in PROTEIN_HEADS and level == "residue"):
-            other = "residue" if level == "protein" else "protein"
-            fitting = [
-                k for k in get_args(HeadKind) if k not in (RESIDUE_HEADS if level == "protein" else PROTEIN_HEADS)
-            ]
-            yield place, f"{kind} predicts for tasks of level {other}, this one is {level}; use {', '.join(fitting)}"
-        elif kind == "light_attention":
-            yield from _batch_norm_faults(spec)
-    if spec.train.backbone.embeddings is not None and (level == "residue" or _reads_residues(spec)):
-        yield (
-            ("train", "backbone", "embeddings"),
-            "embeddings are one row a protein; a task of residues, and light_attention, need the encoder itself",
-        )
-
-
-def _reads_residues(spec: SweepSpec) -> bool:
-    return "light_attention" in _values(spec, "head.kind", spec.train.head.kind)
-
-
-def _batch_norm_faults(spec: SweepSpec) -> Found:
-    """light_attention normalises over the batch, so that a batch in parts would train to other numbers."""
-    resources, size = spec.resources, spec.train.batch_size
-    if resources.micro_batch != "auto" and resources.micro_batch < size:
-        yield ("resources", "micro_batch"), f"light_attention needs its whole batch at once; use auto, or {size}"
-    if resources.engine == "deepspeed" or resources.workers > 1:
-        yield ("resources", "engine"), "light_attention needs its whole batch in one process; use one worker and auto"
-    if 1 in _values(spec, "batch_size", size):
-        yield ("train", "batch_size"), "light_attention normalises over a batch; expected 2 or more, found 1"
-
-
-def _adapter_faults(spec: SweepSpec) -> Found:
-    kinds, place = _values(spec, "adapter.kind", spec.train.adapter.kind), _place_of(spec, "adapter.kind")
-    with_deepspeed = spec.resources.engine == "deepspeed" or spec.resources.workers > 1
-    if "adalora" in kinds and with_deepspeed:
-        yield place, "adalora moves ranks by its gradients, which DeepSpeed keeps; use engine: torch and one worker"
-    if "prefix" in kinds and spec.resources.gradient_checkpointing:
-        yield ("resources", "gradient_checkpointing"), "is not supported with adapter prefix; drop one of the two"
-    if spec.train.class_weights != "none" and spec.task.kind not in ("binary", "classification"):
-        yield (
-            ("train", "class_weights"),
-            f"weighs classes, the task is {spec.task.kind}; expected binary or classification",
-        )
-
-
-def _place_of(spec: SweepSpec, key: str) -> Place:
-    """Where a setting is decided: in the space, or in the train settings."""
-    return ("space", key) if key in spec.space else ("train", *key.split("."))
-
-
-def _task_faults(spec: SweepSpec, folder: Path) -> Found:
-    task = spec.task
-    if task.dataset is not None and task.dataset not in KNOWN_DATASETS:
-        yield ("task", "dataset"), f"unknown data set '{task.dataset}'; {nearest_name(task.dataset, KNOWN_DATASETS)}"
-    for field in ("files", "labels", "masks"):
-        given = getattr(task, field)
-        for name in given.values() if isinstance(given, dict) else given or []:
-            if not (folder / name).exists():
-                yield ("task", field), f"no such file: {folder / name}"
-    known = KNOWN_TASKS.get(task.dataset or "")
-    kind, level = (known.kind, known.level) if known else ("regression", "protein")
-    if task.dataset is not None and (task.kind, task.level) != (kind, level):
-        yield ("task", "kind"), f"{task.dataset} is a {kind} task of level {level}, found {task.kind}, {task.level}"

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from plmray.data.batches import EncodedData, EncodedSplit
+from plmray.metrics import DEFAULT_METRIC
 from plmray.model.assemble import build_head_model
 from plmray.packed.head_pack import HeadPack
 from plmray.packed.pack import Member, Pack
@@ -28,12 +29,19 @@ def embedded(kind: str = "regression", train: int = 50) -> EncodedData:
     def split(size: int) -> EncodedSplit:
         values = rng.normal(size=(size, WIDTH)).astype(np.float32)
         signal = values @ direction
-        targets = np.digitize(signal, [-2.0, 2.0]) if kind == "classification" else signal
+        targets: Any = signal
+        if kind == "classification":
+            targets = np.digitize(signal, [-2.0, 2.0])
+        elif kind == "binary":
+            targets = (signal > 0).astype(np.int64)
+        elif kind == "multilabel":
+            targets = np.stack([signal > -1, signal > 1], axis=1).astype(np.int64)
         return EncodedSplit(np.zeros(size, np.int16), np.arange(size + 1), targets, values)
 
     splits = {"train": split(train), "validation": split(20), "test": split(20)}
-    classes = ("a", "b", "c") if kind == "classification" else ()
-    return EncodedData(splits, kind, classes, len(classes) or 1, 1, 0, 0)  # type: ignore[arg-type]
+    classes = {"classification": ("a", "b", "c"), "binary": ("n", "y"), "multilabel": ("a", "b")}.get(kind, ())
+    outputs = len(classes) if kind in ("classification", "multilabel") else 1
+    return EncodedData(splits, kind, classes, outputs, 1, 0, 0)  # type: ignore[arg-type]
 
 
 def head_settings(**changes: Any) -> TrainSpec:
@@ -49,7 +57,7 @@ def head_settings(**changes: Any) -> TrainSpec:
 
 
 def metric(data: EncodedData) -> str:
-    return "accuracy" if data.kind == "classification" else "spearman"
+    return DEFAULT_METRIC[data.kind]
 
 
 def alone(data: EncodedData, settings: TrainSpec, seed: int, precision: str = "fp64") -> Training:

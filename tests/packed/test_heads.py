@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -23,7 +25,7 @@ VARIANTS = [
 ]
 
 
-@pytest.mark.parametrize("kind", ["regression", "classification"])
+@pytest.mark.parametrize("kind", ["regression", "binary", "classification", "multilabel"])
 @pytest.mark.parametrize("head", ["linear", "dense", "notebook"])
 def test_a_pack_gives_the_numbers_of_torch(head: str, kind: str) -> None:
     data = embedded(kind)
@@ -110,14 +112,15 @@ def test_both_forms_of_the_optimizer_agree(clip: float | None) -> None:
         torch.testing.assert_close(store.weights[:2], torch.stack([p.data for p in lone]), atol=1e-14, rtol=0)
 
 
-@pytest.mark.parametrize("kind", ["regression", "classification"])
-def test_the_loss_gradient_is_autograds(kind: str) -> None:
+@pytest.mark.parametrize("kind", ["regression", "binary", "classification", "multilabel"])
+def test_the_loss_gradient_is_autograds(kind: Any) -> None:
     torch.manual_seed(0)
-    outputs = torch.randn(6, 3, dtype=torch.float64, requires_grad=True)
-    targets = torch.tensor([0, 1, 2, 0, 1, 2]) if kind == "classification" else torch.randn(6, dtype=torch.float64)
-    shaped = outputs if kind == "classification" else outputs[:, :1]
-    expected = loss_per_unit(kind, shaped, targets)
+    outputs = torch.randn(6, 3 if kind in ("classification", "multilabel") else 1, dtype=torch.float64)
+    outputs.requires_grad_(True)
+    labels = torch.randint(0, 2, (6, 3) if kind == "multilabel" else (6,))
+    targets = torch.randn(6, dtype=torch.float64) if kind == "regression" else labels
+    expected = loss_per_unit(kind, outputs, targets)
     (gradient,) = torch.autograd.grad(expected.sum(), outputs)
-    losses, ours = loss_and_gradient(kind, shaped.detach(), targets)
+    losses, ours = loss_and_gradient(kind, outputs.detach(), targets)
     torch.testing.assert_close(losses, expected.detach())
-    torch.testing.assert_close(ours, gradient[:, : shaped.shape[1]])
+    torch.testing.assert_close(ours, gradient)
