@@ -11,6 +11,7 @@ from pydantic import BaseModel
 from plmray.identity import candidate_id, trial_id
 from plmray.seeds import StreamName, Streams
 from plmray.spec.checks import with_parameters
+from plmray.spec.known_tasks import Level
 from plmray.spec.space import Parameters
 from plmray.spec.sweep import SweepSpec
 from plmray.spec.task import TaskSpec
@@ -79,7 +80,7 @@ class Identifier:
         """The candidate of these parameters; one seen before gains the origin instead of a twin."""
         settings = with_parameters(self.spec.train, parameters)
         identity = candidate_id(
-            settings=identifying_settings(settings),
+            settings=identifying_settings(settings, self.spec.task.level),
             task=identifying_task(self.spec.task) | {"metric": self.spec.objective.metric},
             data_hash=self.data_hash,
             weights_hash=self.weights_hash(settings.backbone),
@@ -93,7 +94,7 @@ class Identifier:
         return candidate
 
 
-def identifying_settings(settings: TrainSpec) -> dict[str, Any]:
+def identifying_settings(settings: TrainSpec, level: Level) -> dict[str, Any]:
     """Train settings that shape a trial's numbers and differ from their defaults.
 
     Left out: the backbone (its weights hash stands for it), the precision (resolved elsewhere), and
@@ -101,15 +102,20 @@ def identifying_settings(settings: TrainSpec) -> dict[str, Any]:
     """
     tree = _non_default(settings)
     tree.pop("backbone", None)
+    if settings.backbone.family is not None:
+        tree["backbone"] = {"family": settings.backbone.family}  # it decides how the same weights read a protein
     tree.pop("precision", None)
     if settings.backbone.embeddings is not None:
         tree.pop("pooling", None)
     read = READ_BY_ADAPTER[settings.adapter.kind]
+    read = tuple(key for key in read if key != "targets") if settings.adapter.method == "ln_tuning" else read
     adapter = {key: value for key, value in tree.get("adapter", {}).items() if key in read}
     tree["adapter"] = {"kind": settings.adapter.kind, **adapter} if settings.adapter.kind != "lora" else adapter
     head = tree.get("head", {})
-    if settings.head.kind == "light_attention":
+    if settings.head.kind == "light_attention" or level == "residue":
         tree.pop("pooling", None)
+    if level == "residue" and settings.head.kind == "notebook":
+        head["kind"] = "linear"  # the same layers
     if settings.head.kind not in ("dense", "light_attention"):
         head.pop("hidden", None)
     if settings.head.dropout_rate == HEAD_DROPOUT.get(settings.head.kind, 0.0):

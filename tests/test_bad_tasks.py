@@ -134,11 +134,11 @@ SETTINGS: dict[str, tuple[dict[str, Any], str, str]] = {
         "resources.engine",
         "in one process",
     ),
-    "a method without a name": (protein_task(adapter={"kind": "peft"}), "train.adapter", "method goes with kind: peft"),
+    "a method without a name": (protein_task(adapter={"kind": "peft"}), "train.adapter", "kind: peft needs its method"),
     "options of no method": (
         protein_task(adapter={"kind": "lora", "options": {"r": 2}}),
         "train.adapter",
-        "options belong to kind: peft",
+        "method and options belong to kind: peft",
     ),
     "AdaLoRA with DeepSpeed": (
         protein_task(adapter={"kind": "adalora"}) | {"resources": {"workers": 2}},
@@ -254,3 +254,57 @@ def minimal_facts() -> dict[str, Any]:
     hashes = {"family": "esm2", "precision": "fp32", "weights_hash": "", "data_hash": ""}
     lists = {"classes": [], "seeds": [1], "window": [0, None]}
     return text | hashes | lists | {"settings": {"backbone": TINY}, "tokenizer": {}}
+
+
+WIDER = {"batch_size": {"kind": "choice", "values": [8, 32]}}
+REVIEWED: dict[str, tuple[dict[str, Any], str, str]] = {
+    "a larger batch of the space in parts": (
+        protein_task(head={"kind": "light_attention"}) | {"resources": {"micro_batch": 8}, "space": WIDER},
+        "resources.micro_batch",
+        "use auto, or 32",
+    ),
+    "padding that depends on the micro-batch": (
+        protein_task(pooling="padded_mean") | {"resources": {"micro_batch": 2}},
+        "resources.micro_batch",
+        "padded_mean needs its whole batch",
+    ),
+    "pooling of residues": (
+        residue_task() | {"space": {"pooling": {"kind": "choice", "values": ["cls", "mean"]}}},
+        "space.pooling",
+        "residues are not pooled",
+    ),
+    "dropout of no stream": (
+        protein_task(adapter={"kind": "peft", "method": "loha", "options": {"rank_dropout": 0.5}}),
+        "train.adapter.options",
+        "draw from no stream",
+    ),
+    "positions beyond the table": (
+        protein_task(backbone="esm1b_t33_650M_UR50S") | {"task": {"dataset": "landscape", "max_length": 3000}},
+        "task.max_length",
+        "has positions for 1022 residues",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", REVIEWED)
+def test_what_would_change_numbers_unseen(case: str, tmp_path: Path) -> None:
+    tree, key, message = REVIEWED[case]
+    (tmp_path / "p.csv").write_text(HEADER + ROWS)
+    found = faults_of(sweep_file(tmp_path, tree))
+    assert any(fault["key"] == key and message in fault["message"] for fault in found), found
+
+
+def test_a_split_is_not_varied_where_proteins_are_left_out_after_the_draw(tmp_path: Path) -> None:
+    task = {"dataset": "landscape", "validation_fraction": 0.2, "train_fraction": 0.5}
+    tree = sweep_tree(task=task, replicate={"top": 1, "seeds": [101, 102], "vary": ["split"]})
+    found = faults_of(sweep_file(tmp_path, tree))
+    assert any("left out after the draw" in fault["message"] for fault in found), found
+
+
+def test_a_method_can_be_searched_against_lora(tmp_path: Path) -> None:
+    from plmray.spec.load import load_sweep
+
+    kinds = {"kind": "choice", "values": ["lora", "peft"]}
+    methods = {"kind": "choice", "values": ["loha", "hra"], "when": {"adapter.kind": "peft"}}
+    tree = sweep_tree(space={"adapter.kind": kinds, "adapter.method": methods})
+    assert set(load_sweep(sweep_file(tmp_path, tree)).spec.space) == {"adapter.kind", "adapter.method"}

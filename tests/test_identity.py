@@ -84,3 +84,26 @@ def test_one_stream_can_be_held_while_the_others_vary() -> None:
     held = {"order": 1}
     assert Streams(7, held).integer("order", 0) == Streams(8, held).integer("order", 0)  # type: ignore[arg-type]
     assert Streams(7, held).integer("init") != Streams(8, held).integer("init")  # type: ignore[arg-type]
+
+
+def test_what_reads_the_same_weights_otherwise_is_another_candidate() -> None:
+    from plmray.spec.train import TrainSpec
+    from plmray.trial import identifying_settings
+
+    def settings(level: str, **train: object) -> object:
+        return identifying_settings(TrainSpec.model_validate({"backbone": "x", **train}), level)  # type: ignore[arg-type]
+
+    plain = {"name": "x"}
+    assert settings("protein", backbone=plain | {"family": "prostt5"}) != settings("protein", backbone=plain)
+    assert settings("residue", pooling="mean") == settings("residue")
+    assert settings("protein", pooling="mean") != settings("protein")
+    assert settings("residue", head={"kind": "notebook"}) == settings("residue", head={"kind": "linear"})
+    assert settings("protein", head={"dropout": 0.0}) == settings("protein")
+    assert settings("protein", head={"kind": "light_attention", "dropout": 0.25}) == settings(
+        "protein", head={"kind": "light_attention"}
+    )
+    assert settings("protein", adapter={"kind": "prefix", "rank": 2}) == settings("protein", adapter={"kind": "prefix"})
+    assert settings("protein", adapter={"kind": "prefix", "tokens": 2}) != settings(
+        "protein", adapter={"kind": "prefix"}
+    )
+    assert settings("protein") == {}

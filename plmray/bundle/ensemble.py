@@ -18,7 +18,7 @@ from plmray.data.batches import Batch, EncodedData, EncodedSplit, collate, sorte
 from plmray.errors import FolderError, SetupError
 from plmray.metrics import probabilities
 from plmray.model.assemble import ProteinModel, build_model, encode, pool, selected_tensors
-from plmray.model.backbones import load_encoder
+from plmray.model.backbones import fetch_weights, load_encoder
 from plmray.model.tokens import ResidueTokenizer
 from plmray.seeds import Streams
 from plmray.spec.names import weights_hash
@@ -48,6 +48,7 @@ class Ensemble:
         if backbone.embeddings is not None:
             raise SetupError(f"{folder} was trained on embeddings of your own: there is no encoder to predict with")
         self.tokenizer = ResidueTokenizer.from_dict(self.facts.tokenizer)
+        fetch_weights(backbone, folder)
         if self.facts.weights_hash != weights_hash(backbone, folder):
             raise FolderError(f"the weights of '{backbone.name}' are not those that {folder} was trained on")
         encoder = load_encoder(backbone, folder)
@@ -71,6 +72,8 @@ class Ensemble:
 
     def predict(self, sequences: Sequence[str]) -> list[Predicted]:
         """Predictions of each protein, in their order, whatever stands beside it. Raises ValueError on no residue."""
+        if not sequences:
+            return []
         data = self._encoded(sequences)
         split = data.splits["test"]
         found = np.zeros((len(self.models), split.num_units, self.facts.num_outputs))

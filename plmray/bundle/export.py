@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import shutil
 from collections.abc import Sequence
@@ -16,6 +17,8 @@ from plmray.bundle.card import model_card
 from plmray.bundle.folder import BundleFacts, seed_folder
 from plmray.errors import FolderError, nearest_name
 from plmray.files import write_atomic
+from plmray.identity import candidate_id
+from plmray.model.backbones import fetch_weights
 from plmray.report.verdict import CandidateRow, judge
 from plmray.results import TrialResult, read_decisions, read_results, require_folder
 from plmray.spec.checks import with_parameters
@@ -23,6 +26,7 @@ from plmray.spec.load import load_resolved
 from plmray.spec.names import family, known_backbone, local_folder, weights_hash
 from plmray.spec.sweep import SweepSpec
 from plmray.train.checkpoint import HEAD_FILE
+from plmray.trial import identifying_settings, identifying_task
 
 
 def export(folder: Path, out: Path, candidate: str | None = None) -> BundleFacts:
@@ -90,7 +94,25 @@ def _facts(folder: Path, base: Path, spec: SweepSpec, row: CandidateRow, trials:
         raise FolderError(f"{folder} has no data.json: an earlier plmray made it. Resume the sweep once, then export.")
     data: dict[str, Any] = json.loads(file.read_text())
     settings = with_parameters(spec.train, row.parameters)
+    if settings.pooling == "padded_mean":
+        raise FolderError(
+            "pooling: padded_mean makes a prediction depend on its neighbours; it is for comparison alone"
+        )
     task, provenance = spec.task, trials[0].provenance
+    fetch_weights(settings.backbone, base)
+    weights = weights_hash(settings.backbone, base)
+    identity = candidate_id(
+        settings=identifying_settings(settings, task.level),
+        task=identifying_task(task) | {"metric": spec.objective.metric},
+        data_hash=data["hash"],
+        weights_hash=weights,
+        precision=data["precision"],
+    )
+    if identity != row.candidate_id:
+        raise FolderError(
+            f"{row.candidate_id} was trained on other data, at another precision or on other weights of "
+            f"'{settings.backbone.name}' than are here now; bring those back, then export"
+        )
     return BundleFacts(
         name=spec.name,
         candidate_id=row.candidate_id,
@@ -101,7 +123,7 @@ def _facts(folder: Path, base: Path, spec: SweepSpec, row: CandidateRow, trials:
         settings=settings,
         family=family(settings.backbone, base),
         precision=data["precision"],
-        weights_hash=weights_hash(settings.backbone, base),
+        weights_hash=weights,
         data_hash=data["hash"],
         tokenizer=data["tokenizer"],
         seeds=tuple(trial.seed for trial in trials),
@@ -114,8 +136,9 @@ def _facts(folder: Path, base: Path, spec: SweepSpec, row: CandidateRow, trials:
 
 def _scores(row: CandidateRow, trials: Sequence[TrialResult]) -> dict[str, Any]:
     """Numbers of the verdict; null where there is none."""
-    tests = [trial.test_scores for trial in trials if trial.test_scores]
-    means = {name: sum(t[name] for t in tests) / len(tests) for name in tests[0]} if tests else {}
+    tests = [trial.test_scores for trial in trials]
+    found = {name: [t[name] for t in tests if math.isfinite(t.get(name, math.nan))] for t in tests for name in t}
+    means = {name: sum(values) / len(values) for name, values in found.items() if values}
     numbers = {
         "mean": row.mean.value,
         "low": row.mean.low,
@@ -136,7 +159,11 @@ def _with_backbone(facts: BundleFacts, base: Path, out: Path) -> BundleFacts:
     source = local_folder(backbone.name, base) if backbone.init == "pretrained" else None
     if source is None or known_backbone(backbone.name) is not None:
         return facts
-    wanted = [file for file in source.iterdir() if file.suffix in (".json", ".txt", ".model", ".safetensors", ".bin")]
+    wanted = [file for file in source.iterdir() if file.suffix in (".json", ".txt", ".model", ".safetensors")]
+    if not any(file.suffix == ".safetensors" for file in wanted):
+        raise FolderError(
+            f"{source} has no safetensors, and a bundle holds no pickles; save the model anew, then export"
+        )
     (out / "backbone").mkdir(parents=True)
     for file in wanted:
         shutil.copy2(file, out / "backbone" / file.name)

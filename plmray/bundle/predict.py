@@ -31,7 +31,7 @@ def predict_file(bundle: Path, proteins: Path, out: Path, *, echo: Callable[[str
     call belongs to other proteins or another bundle.
     """
     facts = BundleFacts.read(bundle)
-    count, content = checked(proteins, facts.window)
+    count, content = checked(proteins, facts)
     work = _Unfinished(out, {"bundle": file_hash(bundle / "bundle.json"), "proteins": content})
     done = work.begin(columns(facts))
     if done:

@@ -8,10 +8,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TextIO
 
+from plmray.bundle.folder import BundleFacts
 from plmray.data.checks import MAX_FAULTS_SHOWN, sequence_faults
 from plmray.data.fasta import entries
 from plmray.data.formats import FASTA_SUFFIXES, Row
 from plmray.errors import DataError, Fault
+from plmray.spec.families import FAMILIES
 
 TABLE_SUFFIXES = {".csv": ",", ".tsv": "\t"}
 
@@ -47,7 +49,7 @@ def _table(path: Path, stream: TextIO, separator: str) -> Iterator[Row]:
         yield Row(str(path), reader.line_num, record.get("id") or f"row{reader.line_num}", sequence, "", None, None)
 
 
-def checked(path: Path, window: tuple[int, int | None]) -> tuple[int, str]:
+def checked(path: Path, facts: BundleFacts) -> tuple[int, str]:
     """How many proteins the file holds, and a hash of their names and sequences. Raises DataError with all faults."""
     faults: list[Fault] = []
     digest, names = hashlib.sha256(), set[str]()
@@ -55,7 +57,7 @@ def checked(path: Path, window: tuple[int, int | None]) -> tuple[int, str]:
     for row in read_stream(path):
         count += 1
         digest.update(f"{row.id}\n{row.sequence}\n".encode())
-        faults += _faults(row, names, window)
+        faults += protein_faults(row, names, facts)
         names.add(row.id)
         if len(faults) > MAX_FAULTS_SHOWN:
             faults.append(Fault("", "… and perhaps more; the rest was not read", str(path)))
@@ -67,7 +69,12 @@ def checked(path: Path, window: tuple[int, int | None]) -> tuple[int, str]:
     return count, digest.hexdigest()
 
 
-def _faults(row: Row, names: set[str], window: tuple[int, int | None]) -> Iterator[Fault]:
+def protein_faults(row: Row, names: set[str], facts: BundleFacts) -> Iterator[Fault]:
+    """What keeps a bundle from predicting a protein."""
+    window, longest = facts.window, FAMILIES[facts.family].max_residues
+    if longest is not None and facts.cut_at is None and len(row.sequence) > longest:
+        message = f"row {row.line}: '{row.id}' has {len(row.sequence)} residues, the encoder positions for {longest}"
+        yield Fault("sequence", message, row.file, row.line)
     if not row.id or row.id in names:
         problem = f"id '{row.id}' stands twice" if row.id else "a protein has no id"
         yield Fault("id", f"row {row.line}: {problem}; ids must differ", row.file, row.line)

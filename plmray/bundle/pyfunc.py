@@ -7,7 +7,10 @@ from typing import Any
 
 from plmray.bundle.ensemble import Ensemble
 from plmray.bundle.predict import columns, lines
+from plmray.bundle.proteins import protein_faults
+from plmray.data.checks import shortened
 from plmray.data.formats import Row
+from plmray.errors import DataError
 
 
 class BundleModel:
@@ -23,6 +26,9 @@ class BundleModel:
             Row("", n, str(name), s, "", None, None) for n, (name, s) in enumerate(zip(names, sequences, strict=True))
         ]
         facts, header = self.ensemble.facts, columns(self.ensemble.facts)
+        faults = [fault for row in rows for fault in protein_faults(row, set(), facts)]
+        if faults:
+            raise DataError(shortened(faults))
         predicted = zip(rows, self.ensemble.predict(sequences), strict=True)
         table = [dict(zip(header, line, strict=True)) for row, own in predicted for line in lines(facts, row, own)]
         numbers = [name for name in header if name.startswith("probability.") or name in ("prediction", "seed_sd")]

@@ -101,7 +101,9 @@ def _split_rows(
             raise DataError([Fault("task.landscape", str(error))]) from error
     if task.dataset is not None:
         root = fetch.find(task.dataset, data_roots(data_root), may_fetch=may_fetch)
-        return splits.by_columns(SOURCES[task.dataset].read(root))
+        rows = SOURCES[task.dataset].read(root)
+        fetch.verify(task.dataset, rows, root)
+        return splits.by_columns(rows)
     if isinstance(task.files, dict):
         return splits.by_files({name: _rows_of(task, folder, name) for name in task.files})
     return splits.by_columns([row for number in range(len(task.files or [])) for row in _rows_of(task, folder, number)])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import http.client
 import io
 import json
 import os
@@ -10,6 +11,7 @@ import tempfile
 import urllib.error
 import urllib.request
 import zipfile
+import zlib
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -54,7 +56,10 @@ def fetch(name: str, root: Path, urls: Mapping[str, str] | None = None) -> Path:
     source = SOURCES[name]
     by_hand = [file.path for file in source.files if file.url is None and not (root / file.path).exists()]
     if by_hand:
-        raise _fault(f"{name} is not offered as files; put {', '.join(by_hand)} into {root} ({source.licence})")
+        raise _fault(
+            f"{name} is not offered as files; put {', '.join(by_hand)} ({source.licence}) under {root}, or give "
+            "--data-root or PLMRAY_DATA"
+        )
     arrived: dict[str, bytes] = {}
     with tempfile.TemporaryDirectory(prefix="plmray-fetch-") as folder:
         for file in source.files:
@@ -75,7 +80,7 @@ def _download(name: str, address: str, root: Path) -> bytes:
         with urllib.request.urlopen(address, timeout=TIMEOUT_S) as response:
             content: bytes = response.read()
             return content
-    except (urllib.error.URLError, OSError) as error:
+    except (urllib.error.URLError, OSError, http.client.HTTPException) as error:
         raise _fault(
             f"{name} could not be fetched from {address} ({error}); put its files under {root}, or give --data-root or "
             "PLMRAY_DATA"
@@ -93,19 +98,23 @@ def _member(name: str, address: str, content: bytes, member: str | None) -> byte
             stream = archive.extractfile(member)
             assert stream is not None
             return stream.read()
-    except (KeyError, AssertionError, tarfile.TarError, zipfile.BadZipFile) as error:
+    except (KeyError, AssertionError, tarfile.TarError, zipfile.BadZipFile, EOFError, zlib.error, OSError) as error:
         raise _fault(f"{name}: {address} holds no {member} ({error}); it may have moved") from error
+
+
+def verify(name: str, rows: list[Row], root: Path) -> None:
+    """Raise DataError where a copy under ``root`` is not the known one, as far as one is known."""
+    found, expected = rows_hash(rows), SOURCES[name].content or _first_copy(root).get(name)
+    if expected is not None and found != expected:
+        raise _fault(f"{name}: content {found[:16]}… is not the known {expected[:16]}…; fetch it again", root)
 
 
 def check_content(name: str, rows: list[Row], root: Path) -> None:
     """Raise DataError when ``rows`` are not the known ones, or not those of the copy that came first."""
-    source, found = SOURCES[name], rows_hash(rows)
-    expected = source.content or _first_copy(root).get(name)
-    if expected is not None and found != expected:
-        raise _fault(f"{name}: content {found[:16]}… is not the known {expected[:16]}…", root)
-    if expected is None:
+    verify(name, rows, root)
+    if SOURCES[name].content is None and name not in _first_copy(root):
         _check_counts(name, rows, root)
-        write_atomic(root / CHECKSUMS, json.dumps({**_first_copy(root), name: found}, indent=1))
+        write_atomic(root / CHECKSUMS, json.dumps({**_first_copy(root), name: rows_hash(rows)}, indent=1))
 
 
 def _check_counts(name: str, rows: list[Row], root: Path) -> None:
@@ -125,4 +134,4 @@ def _fault(message: str, file: Path | None = None) -> DataError:
     return DataError([Fault("task.dataset", message, str(file or ""))])
 
 
-__all__ = ["SOURCES", "Source", "cache_folder", "check_content", "fetch", "find", "located"]
+__all__ = ["SOURCES", "Source", "cache_folder", "check_content", "fetch", "find", "located", "verify"]

@@ -32,8 +32,15 @@ def read_labelled(sequences: Path, labels: Path | None, masks: Path | None, colu
     if masks is not None:
         given = {entry.id: entry.sequence for entry in read_fasta(masks)}
         _all_known(rows, given, masks, "task.masks", "mask")
-        rows = [replace(row, mask=given[row.id]) for row in rows]
+        rows = [replace(row, mask=_both(row.mask, given[row.id])) for row in rows]
     return rows
+
+
+def _both(first: str | None, second: str) -> str:
+    """A residue counts where both masks say so; one of another length is left for the checks to tell."""
+    if first is None or len(first) != len(second):
+        return second
+    return "".join("0" if "0" in (a, b) else b for a, b in zip(first, second, strict=True))
 
 
 def _with_labels(rows: list[Row], labels: Path) -> list[Row]:
@@ -105,7 +112,7 @@ def parsed(row: Row, kind: Kind) -> Row:
         one_word = len(words) == 1 and len(words[0]) == len(row.sequence)
         labels = tuple(words[0]) if one_word or len(words) == 1 else tuple(words)
         known = [str(label) not in NO_LABEL for label in labels]
-    mask = row.mask or "1" * len(labels)
+    mask = _SEPARATORS.sub("", row.mask or "") or "1" * len(labels)
     if len(mask) == len(labels):
         mask = "".join(m if is_known else "0" for m, is_known in zip(mask, known, strict=True))
     return replace(row, labels=labels, mask=mask)

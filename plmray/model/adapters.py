@@ -79,6 +79,8 @@ def peft_config(spec: AdapterSpec, family: Family, num_layers: int, total_steps:
         feed_forward = _in_layers(family, FAMILIES[family].feed_forward, spec, num_layers)
         return IA3Config(target_modules=wanted, feedforward_modules=feed_forward)
     if spec.kind == "peft":
+        if spec.method is None:
+            raise SetupError("train.adapter: kind: peft needs its method")
         return get_peft_config({"peft_type": str(spec.method).upper(), "target_modules": wanted, **spec.options})
     shared = {"lora_alpha": spec.alpha, "lora_dropout": spec.dropout, "target_modules": wanted, "bias": spec.bias}
     if spec.kind == "adalora":

@@ -156,13 +156,19 @@ class Driver:
         self.sweep, self.spec, self.options, self.folder, self.data = sweep, sweep.spec, options, folder, data
         self.echo = echo
         self.metric = METRICS[self.spec.objective.metric]
-        self.engine, _ = choose_engine(self.spec, sweep.family)
+        self.family = sweep.family  # of a hub id that is not here yet a guess
+        self.engine, _ = choose_engine(self.spec, self.family)
         self.in_turn = self.engine == "deepspeed"
         self.costs = Costs(before=read_costs(folder.path))
 
     def run(self) -> Outcome:
         for name in searched_backbones(self.spec):
             fetch_weights(self.spec.train.backbone.model_copy(update={"name": name}), self.sweep.folder)
+        if self.sweep.family != self.family:
+            raise SetupError(
+                f"{self.spec.train.backbone.name} turned out to be of family {self.sweep.family}: now that it is here, "
+                "start the sweep again, so that its settings are judged by that"
+            )
         make_place, has_gpu, close_place = self._open_place()
         try:
             identifier = make_identifier(self.sweep, self.data.hash, has_gpu)

@@ -48,7 +48,7 @@ class SweepFolder:
                 f"{self.path} holds a sweep with {len(self.results)} finished trials. Add --resume to go on with it, "
                 "or choose another name or --storage-path."
             )
-        before, now = yaml.safe_load(file.read_text())["sweep"], _resolved(spec, base)["sweep"]
+        before, now = _complete(yaml.safe_load(file.read_text())["sweep"]), _resolved(spec, base)["sweep"]
         changed = [k for k in now if k not in _FREE_TO_CHANGE and content_hash(before.get(k)) != content_hash(now[k])]
         if changed:
             raise FolderError(
@@ -118,6 +118,14 @@ class SweepFolder:
     def _check(self) -> None:
         if self.lock is not None:
             self.lock.check()
+
+
+def _complete(tree: dict[str, Any]) -> dict[str, Any]:
+    """A sweep as an earlier version wrote it, with the defaults of the fields it did not know."""
+    try:
+        return SweepSpec.model_validate_json(json.dumps(tree)).model_dump(mode="json")
+    except ValueError:
+        return tree
 
 
 def _resolved(spec: SweepSpec, base: Path) -> dict[str, Any]:

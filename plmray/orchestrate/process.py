@@ -116,6 +116,8 @@ def embedded_data(bench: Bench, settings: TrainSpec, split_seed: int | None = No
             # A copy in memory: what is mapped from disk cannot be handed to torch.
             copies = {name: np.array(array) for name, array in arrays.items()}
             data = with_embeddings(data, copies, by_residue=read == RESIDUES)
+        if read == RESIDUES:
+            _EMBEDDED.clear()  # states of residues are large: one task's at a time
         _EMBEDDED[key] = standardized(data) if settings.head.standardize else data
     return _EMBEDDED[key]
 

@@ -28,11 +28,10 @@ def test_scores_of(judged: Sequence[TrialResult], candidate_id: str, confidence:
     own = [r for r in judged if r.candidate_id == candidate_id and r.test_scores and r.state == "COMPLETE"]
     if not own:
         return None
-    means = {
-        name: mean_interval(np.array([r.test_scores.get(name, np.nan) for r in own]), confidence)
-        for name in own[0].test_scores
-    }
-    return TestScores(candidate_id, len(own), means, tuple(_mean_rows([r.test_classes for r in own])))
+    found = {name: [r.test_scores.get(name, np.nan) for r in own] for r in own for name in r.test_scores}
+    means = {name: mean_interval(np.array([v for v in f if np.isfinite(v)]), confidence) for name, f in found.items()}
+    tables = [r.test_classes for r in own if r.test_classes]
+    return TestScores(candidate_id, len(own), means, tuple(_mean_rows(tables)))
 
 
 def _mean_rows(tables: Sequence[list[dict[str, Any]]]) -> Iterator[dict[str, Any]]:

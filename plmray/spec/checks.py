@@ -201,5 +201,11 @@ def _replicate_faults(spec: SweepSpec) -> Found:
             ("replicate", "vary"),
             "split can be varied where task.validation_fraction draws the validation proteins; this task has its own",
         )
+    if "split" in spec.replicate.vary and (spec.task.train_fraction < 1 or spec.task.over_length == "drop"):
+        yield (
+            ("replicate", "vary"),
+            "split cannot be varied where training proteins are left out after the draw; use train_fraction: 1 and "
+            "over_length: cut or refuse",
+        )
     if spec.replicate.random and not spec.space:
         yield ("replicate", "random"), "random candidates need a space to be drawn from; add space, or random: 0"

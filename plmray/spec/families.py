@@ -40,6 +40,7 @@ class FamilyRules:
     precisions: tuple[str, ...] = ANY_PRECISION
     packs: bool = False
     notebook_dropout: float = 0.0
+    max_residues: int | None = None  # where positions come from a table
 
 
 _BERT_LIKE = {
@@ -67,7 +68,7 @@ _QUERY_KEY_VALUE_DENSE = ("query", "key", "value", "dense")
 # bf16 takes the same memory with float32's range. Ankh loses accuracy in any half precision (its authors' advice).
 FAMILIES: dict[Family, FamilyRules] = {
     "esm2": FamilyRules("esm", notebook=_QUERY_KEY_VALUE_DENSE, marks=(1, 1), packs=True, **_BERT_LIKE),  # type: ignore[arg-type]
-    "esm1b": FamilyRules("esm", notebook=_QUERY_KEY_VALUE_DENSE, marks=(1, 1), **_BERT_LIKE),  # type: ignore[arg-type]
+    "esm1b": FamilyRules("esm", notebook=_QUERY_KEY_VALUE_DENSE, marks=(1, 1), max_residues=1022, **_BERT_LIKE),  # type: ignore[arg-type]
     "esmc": FamilyRules(
         "esmc",
         layer=r"layers\.",

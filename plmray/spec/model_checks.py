@@ -13,7 +13,7 @@ from plmray.spec.names import backbone_fault, family, known_backbone
 from plmray.spec.space import ChoiceDomain, FloatDomain, IntDomain, OrdinalDomain
 from plmray.spec.strict_yaml import Place
 from plmray.spec.sweep import SweepSpec
-from plmray.spec.train import PROTEIN_HEADS, RESIDUE_HEADS, HeadKind
+from plmray.spec.train import PROTEIN_HEADS, RESIDUE_HEADS, HeadKind, PeftMethod
 
 AnyDomain = FloatDomain | IntDomain | ChoiceDomain | OrdinalDomain
 Found = Iterator[tuple[Place, str]]
@@ -44,7 +44,9 @@ def _backbone_faults(spec: SweepSpec, folder: Path) -> Found:
 def _family_faults(spec: SweepSpec, own: Family) -> Found:
     """What the architecture of the backbone does not allow."""
     rules, embeddings = FAMILIES[own], spec.train.backbone.embeddings
-    if "cls" in _values(spec, "pooling", spec.train.pooling) and not rules.has_cls and spec.task.level == "protein":
+    heads = _values(spec, "head.kind", spec.train.head.kind)
+    pools = spec.task.level == "protein" and embeddings is None and set(heads) - set(PROTEIN_HEADS)
+    if "cls" in _values(spec, "pooling", spec.train.pooling) and not rules.has_cls and pools:
         yield ("train", "pooling"), "a T5 encoder has no <cls> token; use pooling: mean"
     if spec.train.precision not in rules.precisions and embeddings is None:
         yield (
@@ -126,7 +128,11 @@ def _head_faults(spec: SweepSpec) -> Found:
             ]
             yield place, f"{kind} predicts for tasks of level {other}, this one is {level}; use {', '.join(fitting)}"
         elif kind == "light_attention":
-            yield from _batch_norm_faults(spec)
+            yield from _whole_batch_faults(spec, kind, normalises=True)
+    if "padded_mean" in _values(spec, "pooling", spec.train.pooling):
+        yield from _whole_batch_faults(spec, "pooling padded_mean", normalises=False)
+    if level == "residue" and "pooling" in spec.space:
+        yield ("space", "pooling"), "residues are not pooled, so this changes nothing; drop it"
     if spec.train.backbone.embeddings is not None and (level == "residue" or _reads_residues(spec)):
         yield (
             ("train", "backbone", "embeddings"),
@@ -138,15 +144,24 @@ def _reads_residues(spec: SweepSpec) -> bool:
     return "light_attention" in _values(spec, "head.kind", spec.train.head.kind)
 
 
-def _batch_norm_faults(spec: SweepSpec) -> Found:
-    """light_attention normalises over the batch, so that a batch in parts would train to other numbers."""
-    resources, size = spec.resources, spec.train.batch_size
-    if resources.micro_batch != "auto" and resources.micro_batch < size:
-        yield ("resources", "micro_batch"), f"light_attention needs its whole batch at once; use auto, or {size}"
+def _whole_batch_faults(spec: SweepSpec, what: str, *, normalises: bool) -> Found:
+    """What depends on the batch it is computed in would train to other numbers in parts of one."""
+    resources, (least, most) = spec.resources, _bounds(spec, "batch_size", spec.train.batch_size)
+    if resources.micro_batch != "auto" and resources.micro_batch < most:
+        yield ("resources", "micro_batch"), f"{what} needs its whole batch at once; use auto, or {most}"
     if resources.engine == "deepspeed" or resources.workers > 1:
-        yield ("resources", "engine"), "light_attention needs its whole batch in one process; use one worker and auto"
-    if 1 in _values(spec, "batch_size", size):
-        yield ("train", "batch_size"), "light_attention normalises over a batch; expected 2 or more, found 1"
+        yield ("resources", "engine"), f"{what} needs its whole batch in one process; use one worker and auto"
+    if normalises and least < 2:
+        yield _place_of(spec, "batch_size"), f"{what} normalises over a batch; expected 2 or more, found 1"
+
+
+def _bounds(spec: SweepSpec, key: str, fixed: int) -> tuple[int, int]:
+    """The least and the most that a number can be in this sweep."""
+    domain = spec.space.get(key)
+    if domain is None:
+        return fixed, fixed
+    values = [domain.low, domain.high] if isinstance(domain, (FloatDomain, IntDomain)) else domain.values
+    return int(min(values)), int(max(values))
 
 
 def _adapter_faults(spec: SweepSpec) -> Found:
@@ -154,6 +169,14 @@ def _adapter_faults(spec: SweepSpec) -> Found:
     with_deepspeed = spec.resources.engine == "deepspeed" or spec.resources.workers > 1
     if "adalora" in kinds and with_deepspeed:
         yield place, "adalora moves ranks by its gradients, which DeepSpeed keeps; use engine: torch and one worker"
+    adapter, named = spec.train.adapter, "adapter.method" in spec.space
+    if "peft" in kinds and adapter.method is None and not named:
+        yield ("train", "adapter"), "kind: peft needs its method: " + ", ".join(get_args(PeftMethod))
+    if "peft" not in kinds and (adapter.method is not None or adapter.options or named):
+        yield ("train", "adapter"), "method and options belong to kind: peft; add that, or drop them"
+    random = [name for name in adapter.options if "dropout" in name]
+    if random:
+        yield ("train", "adapter", "options"), f"{random[0]} would draw from no stream of the trial; leave it at 0"
     if "prefix" in kinds and spec.resources.gradient_checkpointing:
         yield ("resources", "gradient_checkpointing"), "is not supported with adapter prefix; drop one of the two"
     if spec.train.class_weights != "none" and spec.task.kind not in ("binary", "classification"):
@@ -177,6 +200,9 @@ def _task_faults(spec: SweepSpec, folder: Path) -> Found:
         for name in given.values() if isinstance(given, dict) else given or []:
             if not (folder / name).exists():
                 yield ("task", field), f"no such file: {folder / name}"
+    longest = FAMILIES[family(spec.train.backbone, folder)].max_residues
+    if longest is not None and task.max_length > longest:
+        yield ("task", "max_length"), f"found {task.max_length}, this encoder has positions for {longest} residues"
     known = KNOWN_TASKS.get(task.dataset or "")
     kind, level = (known.kind, known.level) if known else ("regression", "protein")
     if task.dataset is not None and (task.kind, task.level) != (kind, level):

@@ -88,12 +88,14 @@ def family(backbone: BackboneSpec, folder: Path) -> Family:
     A hub id that is not downloaded yet counts as ESM2 until its configuration is here.
     """
     known = known_backbone(backbone.name)
+    if backbone.embeddings is not None:
+        return "esm2"  # no token is read
     if backbone.family is not None:
         return backbone.family
     if known is not None:
         return known.family
-    if backbone.embeddings is not None or backbone.init == "random":
-        return "esm2"  # of given embeddings no token is read
+    if backbone.init == "random":
+        return "esm2"
     snapshot = _snapshot(backbone, folder)
     return (snapshot and _family_of(snapshot)) or "esm2"
 

@@ -119,5 +119,5 @@ def _is_name(value: Any) -> bool:
 
 def _shape(files: list[str] | dict[SplitName, str] | None) -> str:
     if isinstance(files, dict):
-        return f"a file for each of {', '.join(files)}"
+        return f"a file for each of {', '.join(sorted(files))}"
     return f"{len(files or [])} file(s)"

@@ -72,19 +72,6 @@ class AdapterSpec(Strict):
     method: PeftMethod | None = Field(default=None, description="kind peft: any method of that library listed here")
     options: dict[str, Value] = Field(default_factory=dict, description="kind peft: of the method's configuration")
 
-    @model_validator(mode="after")
-    def _method_is_named(self) -> AdapterSpec:
-        if (self.kind == "peft") != (self.method is not None):
-            raise ValueError(f"method goes with kind: peft, found kind: {self.kind} and method: {self.method}")
-        if self.options and self.kind != "peft":
-            raise ValueError(f"options belong to kind: peft, found kind: {self.kind}")
-        return self
-
-    @property
-    def layers_or_all(self) -> int | None:
-        """``layers``, where the kind reads it."""
-        return None if self.kind in ("none", "full") else self.layers
-
 
 HeadKind = Literal["linear", "dense", "notebook", "cnn_seth", "cnn_prottrans", "light_attention"]
 RESIDUE_HEADS: tuple[HeadKind, ...] = ("cnn_seth", "cnn_prottrans")  # predict for residues only

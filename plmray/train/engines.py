@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from plmray.data.batches import Batch, EncodedData, EncodedSplit, collate, sorted_batches
+from plmray.errors import SetupError
 from plmray.model.assemble import ProteinModel, selected_tensors, trainable_parameters
 from plmray.spec.train import OptimizerSpec, TrainSpec
 from plmray.train.losses import class_weights, loss_per_unit, weighted
@@ -76,7 +77,12 @@ class TorchEngine:
         self.out_of_memory_halvings = 0
         self.real_tokens = self.padded_tokens = 0
         self.weights = class_weights(settings, data.splits["train"], max(2, data.num_outputs))
-        self.batch_is_whole = settings.head.kind == "light_attention"  # it normalises over the batch
+        # What normalises over the batch, or pads to its longest, must see it whole.
+        self.batch_is_whole = settings.head.kind == "light_attention" or settings.pooling == "padded_mean"
+        if self.batch_is_whole and self.micro_batch < settings.batch_size:
+            raise SetupError(
+                f"micro_batch: {self.micro_batch} of {settings.batch_size}: this trial needs its whole batch"
+            )
 
     def train_step(self, step: Step) -> float:
         while True:

@@ -239,3 +239,18 @@ def test_a_stored_sequence_is_never_changed(tmp_path: Path) -> None:
     (tmp_path / "p.csv").write_text("\n".join(["sequence,target,set,validation", *rows]))
     data = load(tmp_path, files="p.csv")
     assert data.splits["train"].sequences[0] == "MKOBUZJ"
+
+
+def test_a_mask_counts_beside_what_has_no_value(tmp_path: Path) -> None:
+    """CheZOD's 999 stays out although the mask file has a 1 there."""
+    names = ("a", "b", "c", "d")
+    head = {"c": " VALIDATION=True", "d": " VALIDATION=True"}
+    sequences = "".join(f">{n} SET=train{head.get(n, '')}\nMK{x}\n" for n, x in zip(names, "VLAG", strict=True))
+    (tmp_path / "p.fasta").write_text(sequences)
+    (tmp_path / "l.txt").write_text("".join(f"{n}:\t1.0, 999, 2.{k},\n" for k, n in enumerate(names)))
+    (tmp_path / "m.fasta").write_text(
+        "".join(f">{n}\n{m}\n" for n, m in zip(names, ["111", "011", "111", "111"], strict=True))
+    )
+    train = load(tmp_path, files="p.fasta", labels="l.txt", masks="m.fasta", level="residue").splits["train"]
+    assert train.counted is not None and train.counted.tolist() == [True, False, True, False, False, True]
+    assert train.targets.tolist() == [1.0, 0.0, 2.0, 0.0, 0.0, 2.1]

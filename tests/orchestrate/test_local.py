@@ -317,3 +317,23 @@ def test_stats_read_a_sweep_folder(finished: tuple[Path, Outcome]) -> None:
     assert shares[0]["shares"]["seed"] == pytest.approx(report["shares"]["seed_share"]["value"])
     assert [row["candidate_id"] for row in ranks] == [row["candidate_id"] for row in report["candidates"]]
     assert (finished[1].folder / "report.html").read_text().count("<figure>") >= 3
+
+
+def test_a_sweep_of_an_earlier_version_can_be_resumed(tmp_path: Path) -> None:
+    """Fields that it did not know count as their defaults; a change is still a change."""
+    import yaml
+
+    from plmray.errors import FolderError
+    from plmray.orchestrate.folder import SweepFolder
+
+    spec, path = tiny_sweep(tmp_path).spec, tmp_path / "sweep"
+    SweepFolder(path).start(spec, resume=False, base=tmp_path)
+    tree = yaml.safe_load((path / "resolved.yaml").read_text())
+    for section, name in (("task", "train_fraction"), ("task", "positive"), ("train", "class_weights")):
+        del tree["sweep"][section][name]
+    (path / "resolved.yaml").write_text(yaml.safe_dump(tree))
+    SweepFolder(path).start(spec, resume=True, base=tmp_path)
+    tree["sweep"]["train"]["epochs"] += 1
+    (path / "resolved.yaml").write_text(yaml.safe_dump(tree))
+    with pytest.raises(FolderError, match=r"changed since this sweep began \(train\)"):
+        SweepFolder(path).start(spec, resume=True, base=tmp_path)
