@@ -66,7 +66,7 @@ def data_check(file: Path, overrides: Sequence[str], data_root: Path | None) -> 
 
 @data.command("split")
 @click.argument("file", metavar="SWEEP", type=FilePath)
-@click.option("--out", type=FilePath, required=True, help="CSV to write: id, sequence, target, set, validation.")
+@click.option("--out", type=FilePath, required=True, help="CSV to write: id, sequence, target (mask), set, validation.")
 @set_option
 @data_root_option
 def data_split(file: Path, out: Path, overrides: Sequence[str], data_root: Path | None) -> None:
@@ -74,16 +74,18 @@ def data_split(file: Path, out: Path, overrides: Sequence[str], data_root: Path 
     import csv
     import io
 
+    from plmray.data.targets import as_text
     from plmray.files import write_atomic
 
     loaded = _loaded_data(file, overrides, data_root)
     text = io.StringIO()
     writer = csv.writer(text)
-    writer.writerow(["id", "sequence", "target", "set", "validation"])
+    masked = ["mask"] if loaded.level == "residue" else []
+    writer.writerow(["id", "sequence", "target", *masked, "set", "validation"])
     for name, part in loaded.splits.items():
         marks = ("test", "False") if name == "test" else ("train", str(name == "validation"))
-        for identity, sequence, target in zip(part.ids, part.sequences, part.targets.tolist(), strict=True):
-            writer.writerow([identity, sequence, loaded.classes[target] if loaded.classes else target, *marks])
+        for identity, sequence, (target, mask) in zip(part.ids, part.sequences, as_text(loaded, part), strict=True):
+            writer.writerow([identity, sequence, target, *([mask] if masked else []), *marks])
     write_atomic(out, text.getvalue())
     click.echo(f"{out}: {loaded.counts()}")
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -16,7 +16,7 @@ from plmray.metrics import Kind
 from plmray.spec.task import SplitName, TaskSpec
 
 if TYPE_CHECKING:
-    from plmray.data.datasets import Proteins
+    from plmray.data.datasets import ProteinData, Proteins
 
 LABEL_SEPARATOR, NO_LABELS = ";", "-"
 
@@ -68,6 +68,26 @@ def of_residues(rows: Sequence[Row], kind: Kind, classes: Sequence[str]) -> tupl
         return np.where(counted, np.array(labels, dtype=np.float64), 0.0), counted
     number = {name: index for index, name in enumerate(classes)}
     return np.array([number.get(label, 0) for label in labels], dtype=np.int64) * counted, counted
+
+
+def as_text(data: ProteinData, part: Proteins) -> Iterator[tuple[str, str | None]]:
+    """Target and mask of every protein as a table has them: what ``data split`` writes and ``load_data`` reads."""
+    if part.counted is None:
+        yield from ((_label_text(data, target), None) for target in part.targets)
+        return
+    ends = np.cumsum([len(sequence) for sequence in part.sequences])
+    for targets, counted in zip(np.split(part.targets, ends[:-1]), np.split(part.counted, ends[:-1]), strict=True):
+        mask = "".join("1" if counts else "0" for counts in counted)
+        yield " ".join(_label_text(data, target) for target in targets), mask
+
+
+def _label_text(data: ProteinData, target: Any) -> str:
+    if data.kind == "regression":
+        return repr(float(target))
+    if data.kind == "multilabel":
+        named = [name for name, has in zip(data.classes, target, strict=True) if has]
+        return LABEL_SEPARATOR.join(named) or NO_LABELS
+    return data.classes[int(target)]
 
 
 def parts_hash(parts: Mapping[SplitName, Proteins]) -> str:

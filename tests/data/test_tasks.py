@@ -254,3 +254,23 @@ def test_a_mask_counts_beside_what_has_no_value(tmp_path: Path) -> None:
     train = load(tmp_path, files="p.fasta", labels="l.txt", masks="m.fasta", level="residue").splits["train"]
     assert train.counted is not None and train.counted.tolist() == [True, False, True, False, False, True]
     assert train.targets.tolist() == [1.0, 0.0, 2.0, 0.0, 0.0, 2.1]
+
+
+@pytest.mark.parametrize(
+    "kind", ["regression", "binary", "classification", "multilabel", "residue classes", "residue values"]
+)
+def test_a_written_split_is_read_as_the_same_data(kind: str, tmp_path: Path) -> None:
+    from click.testing import CliRunner
+
+    from plmray.cli import cli
+    from tests.bundle.test_bundle import write_toy
+    from tests.examples import write_sweep
+
+    level = "residue" if kind.startswith("residue") else "protein"
+    kind = {"residue classes": "classification", "residue values": "regression"}.get(kind, kind)
+    write_toy(tmp_path / "toy.csv", level, kind)
+    task = {"files": "toy.csv", "level": level, "kind": kind, "shared_sequences": "allow"}
+    file = write_sweep(tmp_path, task=task, objective={})
+    done = CliRunner().invoke(cli, ["data", "split", str(file), "--out", "again.csv"])
+    assert done.exit_code == 0, done.output
+    assert load(tmp_path, **task | {"files": "again.csv"}).hash == load(tmp_path, **task).hash

@@ -22,7 +22,6 @@ from plmray.train.losses import class_weights, loss_per_unit, weighted
 from tests.bundle.test_bundle import RANDOM, write_toy
 from tests.examples import CPU, tiny_data, tiny_sweep
 
-
 LORA = {"kind": "lora", "rank": 2, "alpha": 8, "dropout": 0.2}
 
 
@@ -139,9 +138,8 @@ def test_padded_mean_is_the_notebooks_and_depends_on_the_batch(tmp_path: Path) -
         batch = collate(data, split, np.array([short]))
         assert model.encoder is not None
         states = model.encoder(input_ids=batch.tokens, attention_mask=batch.attention).last_hidden_state
-        torch.testing.assert_close(
-            model(batch.tokens, batch.attention, batch.residues), model.classifier(states.mean(1))
-        )
+        alone = model(batch.tokens, batch.attention, batch.residues)
+        torch.testing.assert_close(alone, model.classifier(states.mean(1)))
         beside = collate(data, split, np.array([short, int(np.argmax(split.lengths))]))
         other = model(beside.tokens, beside.attention, beside.residues)[0]
     assert abs(float(other) - float(alone)) > 1e-4
