@@ -9,6 +9,7 @@ import contextlib
 import hashlib
 import json
 import logging
+import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -20,7 +21,7 @@ from numpy.typing import NDArray
 from plmray.data.datasets import ProteinData
 from plmray.data.fetch import cache_folder
 from plmray.errors import DataError, Fault, FolderError
-from plmray.files import FolderLock, write_atomic
+from plmray.files import FolderLock
 from plmray.spec.task import SplitName
 
 if TYPE_CHECKING:
@@ -70,16 +71,24 @@ class EmbeddingCache:
 
 
 def write_entry(path: Path, arrays: Mapping[SplitName, NDArray[np.floating[Any]]]) -> None:
+    """Written beside its place and renamed when it is complete; a batch at a time, for entries hold gigabytes."""
     import pyarrow as pa
 
     batches = [_batch(array) for array in arrays.values()]
     facts = {"splits": {name: len(array) for name, array in arrays.items()}, "sha256": _checksum(arrays.values())}
     schema = batches[0].schema.with_metadata({"plmray": json.dumps(facts)})
-    sink = pa.BufferOutputStream()
-    with pa.ipc.new_file(sink, schema) as writer:
-        for batch in batches:
-            writer.write_batch(batch)
-    write_atomic(path, sink.getvalue())
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        with temporary.open("wb") as stream:
+            with pa.ipc.new_file(stream, schema) as writer:
+                for batch in batches:
+                    writer.write_batch(batch)
+            stream.flush()
+            os.fsync(stream.fileno())
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
 
 
 def read_entry(path: Path, counts: Mapping[SplitName, int]) -> Arrays | None:
