@@ -58,6 +58,37 @@ def write_proteins(file: Path, train: int = 40, test: int = 12) -> str:
     return file.name
 
 
+def write_toy(file: Path, level: str, kind: str) -> None:
+    """64 peptides whose labels their composition, or a residue's own letter, tells; some residues are masked."""
+    rng = np.random.default_rng(0)
+    lines = ["sequence,target,mask,set,validation"]
+    for number in range(64):
+        sequence = "".join(rng.choice(list("ACDEFG"), size=int(rng.integers(6, 15))))
+        split = "test" if number >= 48 else "train"
+        mask = "".join(rng.choice(list("110"), size=len(sequence)))
+        lines.append(f"{sequence},{label(sequence, level, kind)},{mask},{split},{32 <= number < 48}")
+    file.write_text("\n".join(lines) + "\n")
+
+
+def label(sequence: str, level: str, kind: str) -> str:
+    """What ``write_toy`` writes for a peptide."""
+    share = sequence.count("A") + sequence.count("C")
+    if level == "residue":
+        values = {"A": 2.0, "C": 1.0, "D": 0.0, "E": 0.0, "F": -1.0, "G": -2.0}
+        if kind == "regression":
+            return " ".join(str(values[letter]) for letter in sequence)
+        return "".join(
+            "HHEECC"["ACDEFG".index(a)] if kind == "classification" else "ba"[values[a] > 0] for a in sequence
+        )
+    if kind == "regression":
+        return str(3.0 * share / len(sequence))
+    if kind == "binary":
+        return "yes" if share / len(sequence) > 0.34 else "no"
+    if kind == "classification":
+        return max("ACD", key=sequence.count)
+    return ";".join(letter for letter in "AC" if sequence.count(letter) > 1) or "-"
+
+
 def tiny_sweep(folder: Path, **changes: Any) -> LoadedSweep:
     return load_sweep(write_sweep(folder, **changes))
 
@@ -69,7 +100,7 @@ def tiny_data(sweep: LoadedSweep) -> EncodedData:
 def tiny_model(train: TrainSpec, data: EncodedData, seed: int = 1) -> tuple[ProteinModel, Streams]:
     streams = Streams(seed)
     encoder = load_encoder(train.backbone, Path())
-    return build_model(train, encoder, "esm2", data.num_outputs, streams), streams
+    return build_model(train, encoder, "esm2", data.num_outputs, streams, data.level), streams
 
 
 CPU = torch.device("cpu")

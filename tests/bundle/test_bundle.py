@@ -24,9 +24,8 @@ from plmray.data.datasets import load_data
 from plmray.errors import FolderError
 from plmray.orchestrate.driver import RunOptions, run_sweep
 from plmray.results import read_results
-from tests.examples import tiny_sweep
+from tests.examples import tiny_sweep, write_toy
 from tests.model.families import write_checkpoint
-from tests.train.test_table import label
 
 SHAPE = {"layers": 2, "width": 16, "heads": 2, "feed_forward": 32}
 RANDOM = {"name": "tiny", "init": "random", "shape": SHAPE}
@@ -72,17 +71,6 @@ def make(folder: Path, level: str, kind: str, train: dict[str, Any]) -> Made:
     lines = [f">p{n}\n{sequence}\n" for n, sequence in enumerate(proteins.sequences)]
     (folder / "test.fasta").write_text("".join(lines))
     return Made(outcome.folder, folder / "bundle", folder / "test.fasta", kind, level)
-
-
-def write_toy(file: Path, level: str, kind: str) -> None:
-    rng = np.random.default_rng(0)
-    lines = ["sequence,target,mask,set,validation"]
-    for number in range(64):
-        sequence = "".join(rng.choice(list("ACDEFG"), size=int(rng.integers(6, 15))))
-        split = "test" if number >= 48 else "train"
-        mask = "".join(rng.choice(list("110"), size=len(sequence)))
-        lines.append(f"{sequence},{label(sequence, level, kind)},{mask},{split},{32 <= number < 48}")
-    file.write_text("\n".join(lines) + "\n")
 
 
 def kept_outputs(sweep: Path) -> np.ndarray:

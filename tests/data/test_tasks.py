@@ -263,8 +263,7 @@ def test_a_written_split_is_read_as_the_same_data(kind: str, tmp_path: Path) -> 
     from click.testing import CliRunner
 
     from plmray.cli import cli
-    from tests.bundle.test_bundle import write_toy
-    from tests.examples import write_sweep
+    from tests.examples import write_sweep, write_toy
 
     level = "residue" if kind.startswith("residue") else "protein"
     kind = {"residue classes": "classification", "residue values": "regression"}.get(kind, kind)

@@ -18,7 +18,7 @@ from torch import multiprocessing
 from plmray.spec.sweep import DeepSpeedSpec
 from plmray.train.engines import TorchEngine
 from plmray.train.loop import Training
-from tests.examples import CPU, tiny_data, tiny_model, tiny_sweep
+from tests.examples import CPU, tiny_data, tiny_model, tiny_sweep, write_toy
 
 EPOCHS = 2
 
@@ -26,10 +26,12 @@ EPOCHS = 2
 def train(zero: dict[str, Any] | None, adapter: str, **options: Any) -> dict[str, Any]:
     """Numbers of one trial: losses, scores, the test score at the selected checkpoint, weights, provenance."""
     torch.set_num_threads(1)
-    precision = options.pop("precision", "fp32")
+    precision, by_residue = options.pop("precision", "fp32"), options.pop("by_residue", False)
     with tempfile.TemporaryDirectory() as folder:
-        sweep = tiny_sweep(Path(folder), train=_settings(adapter))
-    data = tiny_data(sweep)
+        sweep = tiny_sweep(
+            Path(folder), train=_settings(adapter), **(_residue_task(Path(folder)) if by_residue else {})
+        )
+        data = tiny_data(sweep)
     settings = sweep.spec.train
     model, streams = tiny_model(settings, data)
     if zero is None:
@@ -39,12 +41,19 @@ def train(zero: dict[str, Any] | None, adapter: str, **options: Any) -> dict[str
 
         section = DeepSpeedSpec(**zero)
         engine = DeepSpeedEngine(model, settings, data, section, precision=precision, device=CPU, **options)
-    training = Training(settings, data, engine, streams, "spearman")
+    training = Training(settings, data, engine, streams, sweep.spec.objective.metric)
     curve = [(e.train_loss, e.validation_loss, e.score) for e in training.evaluations()]
     weights = {name: tensor.double().numpy() for name, tensor in engine.state().items()}
     found = {"curve": curve, "weights": weights, "test": training.test_score(), "provenance": engine.provenance()}
     engine.close()
     return found
+
+
+def _residue_task(folder: Path) -> dict[str, Any]:
+    """Classes of residues, some masked: batches whose micro-batches weigh unlike."""
+    write_toy(folder / "toy.csv", "residue", "classification")
+    task = {"files": "toy.csv", "level": "residue", "kind": "classification", "shared_sequences": "allow"}
+    return {"task": task, "objective": {}}
 
 
 def _settings(adapter: str) -> dict[str, Any]:

@@ -19,8 +19,8 @@ from plmray.train.embeddings import RESIDUES, compute_embeddings
 from plmray.train.engines import Step, TorchEngine
 from plmray.train.loop import Training
 from plmray.train.losses import class_weights, loss_per_unit, weighted
-from tests.bundle.test_bundle import RANDOM, write_toy
-from tests.examples import CPU, tiny_data, tiny_sweep
+from tests.bundle.test_bundle import RANDOM
+from tests.examples import CPU, tiny_data, tiny_sweep, write_toy
 
 LORA = {"kind": "lora", "rank": 2, "alpha": 8, "dropout": 0.2}
 

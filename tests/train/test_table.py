@@ -31,7 +31,7 @@ from plmray.spec.train import TrainSpec
 from plmray.train import checkpoint
 from plmray.train.engines import TorchEngine, predict_rows
 from plmray.train.loop import Training
-from tests.examples import CPU
+from tests.examples import CPU, label
 from tests.model.families import write_checkpoint
 
 FAMILIES = get_args(Family)
@@ -177,21 +177,3 @@ def toy(checkpoints: Path, family: str, level: str, kind: str) -> EncodedData:
     tokenizer = load_tokenizer(TrainSpec.model_validate({"backbone": family}).backbone, checkpoints)
     front, back = len(tokenizer.front), len(tokenizer.back)
     return encode_data(data, tokenizer.encode, pad_id=tokenizer.pad_id, front=front, back=back)
-
-
-def label(sequence: str, level: str, kind: str) -> str:
-    share = sequence.count("A") + sequence.count("C")
-    if level == "residue":
-        values = {"A": 2.0, "C": 1.0, "D": 0.0, "E": 0.0, "F": -1.0, "G": -2.0}
-        if kind == "regression":
-            return " ".join(str(values[letter]) for letter in sequence)
-        return "".join(
-            "HHEECC"["ACDEFG".index(a)] if kind == "classification" else "ba"[values[a] > 0] for a in sequence
-        )
-    if kind == "regression":
-        return str(3.0 * share / len(sequence))
-    if kind == "binary":
-        return "yes" if share / len(sequence) > 0.34 else "no"
-    if kind == "classification":
-        return max("ACD", key=sequence.count)
-    return ";".join(letter for letter in "AC" if sequence.count(letter) > 1) or "-"
