@@ -38,7 +38,11 @@ def run(quick: bool) -> Answer:
         small = {"train_fraction": 0.02} if quick else {}
         scores = {arm: np.array([test_score(task | small, arm, seed) for seed in seeds]) for arm in ARMS}
         for arm, own in scores.items():
-            answer.figures[f"{name}, {arm}"] = {"mean": float(own.mean()), "sd": float(own.std(ddof=1)), "scores": own.tolist()}
+            answer.figures[f"{name}, {arm}"] = {
+                "mean": float(own.mean()),
+                "sd": float(own.std(ddof=1)),
+                "scores": own.tolist(),
+            }
         found = welch_delta(scores["random"], scores["bundled"])
         answer.figures[f"{name}, difference"] = {"value": found.value, "low": found.low, "high": found.high}
         answer.gates[f"{name}: bundled above random (95 %, Welch)"] = bool(found.low > 0)
