@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 
+from plmray.errors import FolderError
 from plmray.model.adapters import saved_config
 from plmray.model.assemble import trainable_parameters
 from plmray.model.backbones import load_encoder
@@ -141,9 +142,14 @@ def test_saved_weights_come_back(adapter: str, tmp_path: Path) -> None:
     state = run.engine.state()
     size = checkpoint.save(tmp_path / "adapter", state, None)
     assert size == sum(file.stat().st_size for file in (tmp_path / "adapter").iterdir())
-    loaded = checkpoint.load(tmp_path / "adapter")
-    assert loaded.keys() == state.keys()
+    loaded = checkpoint.load(tmp_path / "adapter", state)
     assert all(torch.equal(loaded[name], state[name]) for name in state)
+    with pytest.raises(FolderError, match="has no weights 'nobody'"):
+        checkpoint.load(tmp_path / "adapter", ["classifier.nobody"])
+    file = tmp_path / "adapter" / checkpoint.HEAD_FILE
+    file.write_bytes(file.read_bytes()[:-4])
+    with pytest.raises(FolderError, match="no readable weights"):
+        checkpoint.load(tmp_path / "adapter", state)
 
 
 @pytest.mark.parametrize("adapter", [{"rank": 3, "alpha": 5}, {"kind": "dora", "alpha": 8}, {"kind": "ia3"}])
