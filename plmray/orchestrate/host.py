@@ -45,8 +45,10 @@ class Seat:
         return self.job.report_epochs[self.rung]
 
     def is_ready(self) -> bool:
-        """Whether every trial has come to the next report, or to its end."""
-        return not self.waiting and all(run.ended or run.has_come_to(self.epoch) for run in self.runs.values())
+        """Whether every trial has come to the next report; to the last one, to its own end, where it is concluded."""
+        is_last = self.rung == len(self.job.report_epochs) - 1
+        there = (run.ended or (not is_last and run.has_come_to(self.epoch)) for run in self.runs.values())
+        return not self.waiting and all(there)
 
     def next_report(self) -> Report:
         runs = [self.runs[trial.id] for trial in self.job.trials() if trial.id in self.runs]

@@ -20,7 +20,7 @@ from plmray.orchestrate.pack_actor import DeathLedger, PackActor
 from plmray.orchestrate.prepare import make_identifier
 from plmray.results import read_results
 from plmray.spec.load import LoadedSweep
-from tests.examples import tiny_sweep
+from tests.examples import sweep_tree, tiny_sweep
 
 MIXED = {
     "adapter.kind": {"kind": "choice", "values": ["none", "lora", "full"]},
@@ -226,3 +226,17 @@ def test_who_was_there_at_every_death_is_known(tmp_path: Path) -> None:
     assert after_one.suspects() == frozenset()
     assert after_two.suspects() == {"a"}
     assert after_two.deaths == {"a": 2, "b": 1, "c": 1}
+
+
+def test_trials_that_train_alone_beside_packs_are_concluded_too(tmp_path: Path) -> None:
+    """Their test score is taken and their weights are kept, as those of their packed neighbours."""
+    train = {**sweep_tree()["train"], "adapter": {"kind": "none"}}
+    space = {"adapter.kind": {"kind": "choice", "values": ["none", "full"]}}
+    search = {"candidates": 2, "seeds": [0], "sampler": "grid"}
+    replicate = {"top": 2, "seeds": [101, 102]}
+    sweep = tiny_sweep(tmp_path, train=train, space=space, search=search, replicate=replicate)
+    outcome = run_sweep(sweep, RunOptions(storage_path=tmp_path / "runs", local=True), lambda text: None)
+    results = [r for r in read_results(outcome.folder) if r.phase == "replicate"]
+    assert {(r.engine, r.parameters["adapter.kind"]) for r in results} == {("packed", "none"), ("torch", "full")}
+    assert all(r.test_score is not None and r.test_scores for r in results)
+    assert all((outcome.folder / "trials" / r.trial_id / "adapter").is_dir() for r in results)
