@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 from plmray.errors import Fault, SpecError
 from plmray.memory import GIB, PUBLISHED_LONGEST, SIZES, Setting, Size, esm2_size, longest, memory
 from plmray.spec.checks import with_parameters
 from plmray.spec.families import Family
+from plmray.spec.model_checks import choices_of
 from plmray.spec.names import KNOWN_BACKBONES, known_backbone
-from plmray.spec.space import ChoiceDomain, OrdinalDomain
 from plmray.spec.sweep import SweepSpec
 from plmray.spec.train import BackboneSpec, TrainSpec
 
@@ -35,41 +36,32 @@ def memory_rows(
     ``tokens``: of the task's longest protein. Estimates; ``published``: the longest protein that trained with LoRA in
     the study on a card of this size, by other software.
     """
-    for name in _choices(spec, "backbone.name", spec.train.backbone.name):
-        for adapter in _choices(spec, "adapter.kind", spec.train.adapter.kind):
+    chosen = spec.resources.micro_batch
+    rows = spec.train.batch_size if chosen == "auto" else chosen
+    for name in choices_of(spec, "backbone.name", spec.train.backbone.name):
+        for adapter in choices_of(spec, "adapter.kind", spec.train.adapter.kind):
             train = with_parameters(spec.train, {"backbone.name": name, "adapter.kind": adapter})
             size = size_of(train.backbone)
             for checkpointing in (False, True) if adapter != "none" else (False,):
-                yield _row(train, size, family, precision, tokens, size_bytes, checkpointing, spec)
+                named = {"backbone": name, "adapter": adapter, "checkpointing": checkpointing}
+                if size is None:
+                    yield named | {"fits": "unknown: the size of this backbone is in no table"}
+                    continue
+                offload = spec.resources.deepspeed.offload_optimizer
+                setting = Setting(size, family, adapter, precision, trainable(train, size), 1, checkpointing)
+                setting = replace(setting, offload=offload)
+                yield named | _fit(setting, rows, tokens, size_bytes) | {"published": _published(train, size_bytes)}
 
 
-def _row(
-    train: TrainSpec,
-    size: Size | None,
-    family: Family,
-    precision: str,
-    tokens: int,
-    size_bytes: float,
-    checkpointing: bool,
-    spec: SweepSpec,
-) -> dict[str, Any]:
-    named = {"backbone": train.backbone.name, "adapter": train.adapter.kind, "checkpointing": checkpointing}
-    if size is None:
-        return named | {"fits": "unknown: the size of this backbone is in no table"}
-    chosen = spec.resources.micro_batch
-    rows = train.batch_size if chosen == "auto" else chosen
-    offload = spec.resources.deepspeed.offload_optimizer
-    setting = Setting(
-        size, family, train.adapter.kind, precision, trainable(train, size), 1, checkpointing, offload=offload
-    )
-    whole = Setting(**{**setting.__dict__, "micro_batch": rows})
+def _fit(setting: Setting, rows: int, tokens: int, size_bytes: float) -> dict[str, Any]:
+    """GB of ``rows`` proteins and of one, the longest that fits, and whether the task's longest does."""
     most = longest(setting, size_bytes, MOST_TOKENS)
-    return named | {
-        f"GB, {rows} of {tokens}": round(memory(whole, tokens).total / GIB, 1),
-        f"GB, 1 of {tokens}": round(memory(setting, tokens).total / GIB, 1),
+    whole, one = (memory(replace(setting, micro_batch=n), tokens).total for n in (rows, 1))
+    return {
+        f"GB, {rows} of {tokens}": round(whole / GIB, 1),
+        f"GB, 1 of {tokens}": round(one / GIB, 1),
         "longest": f"{most}+" if most == MOST_TOKENS else str(most),
-        "fits": "yes" if memory(setting, tokens).total <= size_bytes else "no",
-        "published": _published(train, size_bytes),
+        "fits": "yes" if one <= size_bytes else "no",
     }
 
 
@@ -99,8 +91,3 @@ def size_of(backbone: BackboneSpec) -> Size | None:
 
 def _is(backbone: BackboneSpec, name: str) -> bool:
     return known_backbone(backbone.name) is KNOWN_BACKBONES.get(name, ...)
-
-
-def _choices(spec: SweepSpec, key: str, fixed: str) -> list[str]:
-    domain = spec.space.get(key)
-    return [str(v) for v in domain.values] if isinstance(domain, (ChoiceDomain, OrdinalDomain)) else [fixed]

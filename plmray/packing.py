@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 from plmray.seeds import derived_rng
 from plmray.spec.checks import with_parameters
 from plmray.spec.families import FAMILIES, Family
 from plmray.spec.known_tasks import Level
-from plmray.spec.space import ChoiceDomain, OrdinalDomain, Space
+from plmray.spec.model_checks import choices_of
+from plmray.spec.space import Space
 from plmray.spec.sweep import SweepSpec
 from plmray.spec.train import TrainSpec
 from plmray.throughput import encoder_size
@@ -112,14 +111,9 @@ def may_pack(spec: SweepSpec, family: Family) -> bool:
 
 def _kinds(spec: SweepSpec) -> list[TrainSpec]:
     """Train settings with every kind of adapter and head that the sweep can come upon."""
-    adapters, heads = (_choices(spec, key) for key in ("adapter.kind", "head.kind"))
-    return [with_parameters(spec.train, {**adapter, **head}) for adapter in adapters for head in heads]
-
-
-def _choices(spec: SweepSpec, key: str) -> list[Mapping[str, Any]]:
-    domain = spec.space.get(key)
-    values: list[Any] = list(domain.values) if isinstance(domain, (ChoiceDomain, OrdinalDomain)) else []
-    return [{key: value} for value in values] or [{}]
+    adapters = choices_of(spec, "adapter.kind", spec.train.adapter.kind)
+    heads = choices_of(spec, "head.kind", spec.train.head.kind)
+    return [with_parameters(spec.train, {"adapter.kind": a, "head.kind": h}) for a in adapters for h in heads]
 
 
 def adapter_slots(batch_size: int, mean_length: float, device: str) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -86,11 +87,11 @@ def test_memory_grows_with_what_it_is_of() -> None:
     setting = Setting(SIZES["esm2_t33_650M_UR50D"], "esm2", "lora", "bf16", 1e6)
     less = {"checkpointing": True}
     more = {"adapter": "full", "trainable": 6.5e8}
-    changed = [Setting(**{**setting.__dict__, **change}) for change in (less, {}, more)]
+    changed = [replace(setting, **change) for change in (less, {}, more)]
     totals = [memory(one, 1024).total for one in changed]
     assert totals == sorted(totals) and len(set(totals)) == 3
     assert memory(setting, 2000).total > memory(setting, 1000).total
-    offloaded = Setting(**{**changed[2].__dict__, "offload": True})
+    offloaded = replace(changed[2], offload=True)
     assert memory(changed[2], 512).training - memory(offloaded, 512).training == 8 * 6.5e8  # two moments of 4 bytes
     assert longest(changed[2], 8 * GIB) < longest(changed[2], 24 * GIB)
 

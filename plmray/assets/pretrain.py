@@ -25,16 +25,21 @@ from torch.nn import functional
 from plmray.data.fasta import read_fasta
 from plmray.data.splits import drawn_rows
 from plmray.files import write_atomic
+from plmray.model.backbones import esm2_config
 from plmray.model.tokens import ESM2_VOCABULARY, esm2_tokenizer
 from plmray.seeds import derived_rng
+from plmray.spec.known_tasks import KNOWN_TASKS
+from plmray.spec.train import OptimizerSpec, ShapeSpec
+from plmray.train.engines import adamw_options
+from plmray.train.schedule import learning_rates
 
-LAYERS, WIDTH, HEADS, FEED_FORWARD = 5, 160, 5, 640
+SHAPE = ShapeSpec(layers=5, width=160, heads=5, feed_forward=640)
 MASKED = 0.15  # of the residues; of these 80 % read <mask>, 10 % another residue, 10 % themselves
 LONGEST = 256  # residues of a crop
 BATCH_TOKENS = 8192
-LEARNING_RATE, WARMUP, WEIGHT_DECAY = 2e-3, 0.05, 0.01
+OPTIMIZER = OptimizerSpec(lr=2e-3, beta2=0.98, weight_decay=0.01, schedule="cosine", warmup=0.05)
 SHARED_STRETCH = 20  # residues in common with a held-out protein that take a protein out of the corpus
-DISORDER_VALIDATION = (0.1005, 0)  # fraction and seed of the data set's own draw: data/known.py
+SPLIT_SEED = 0  # of the data set's own draw of its validation proteins
 NUMBER = {token: index for index, token in enumerate(ESM2_VOCABULARY)}
 RESIDUES = np.array([NUMBER[letter] for letter in "ACDEFGHIKLMNPQRSTVWY"])
 
@@ -52,7 +57,9 @@ def corpus(root: Path) -> tuple[list[str], list[str]]:
     held_out = [s for i, s in sequences.items() if "VALIDATION=True" in sets[i]]
     unseen = [s for i, s in sequences.items() if "SET=test" in sets[i]]
     chezod = [entry.sequence for entry in read_fasta(disorder / "CheZOD1174_training_set_sequences.fasta")]
-    drawn = drawn_rows(len(chezod), *DISORDER_VALIDATION)
+    fraction = KNOWN_TASKS["disorder"].validation_fraction
+    assert fraction is not None
+    drawn = drawn_rows(len(chezod), fraction, SPLIT_SEED)
     train += [sequence for sequence, out in zip(chezod, drawn, strict=True) if not out]
     held_out += [sequence for sequence, out in zip(chezod, drawn, strict=True) if out]
     unseen += [entry.sequence for entry in read_fasta(disorder / "CheZOD117_test_set_sequences.fasta")]
@@ -69,24 +76,10 @@ def stretches(sequence: str) -> Iterator[str]:
 
 
 def new_model(seed: int) -> Any:
-    from transformers import EsmConfig, EsmForMaskedLM
+    from transformers import EsmForMaskedLM
 
-    config = EsmConfig(
-        vocab_size=len(ESM2_VOCABULARY),
-        pad_token_id=NUMBER["<pad>"],
-        mask_token_id=NUMBER["<mask>"],
-        hidden_size=WIDTH,
-        num_hidden_layers=LAYERS,
-        num_attention_heads=HEADS,
-        intermediate_size=FEED_FORWARD,
-        position_embedding_type="rotary",
-        token_dropout=True,
-        hidden_dropout_prob=0.0,
-        attention_probs_dropout_prob=0.0,
-        max_position_embeddings=1026,
-    )
     torch.manual_seed(seed)
-    return EsmForMaskedLM(config)
+    return EsmForMaskedLM(esm2_config(SHAPE))
 
 
 def batches(encoded: Sequence[NDArray[np.int16]], seed: int, epoch: int) -> Iterator[list[NDArray[np.int16]]]:
@@ -164,22 +157,16 @@ def unigram_perplexity(train: Sequence[str], held_out: Sequence[str]) -> float:
     return math.exp(nats / sum(asked[letter] for letter in letters))
 
 
-def rate(step: int, steps: int) -> float:
-    warmup = WARMUP * steps
-    if step < warmup:
-        return LEARNING_RATE * (step + 1) / warmup
-    return LEARNING_RATE * 0.5 * (1 + math.cos(math.pi * (step - warmup) / (steps - warmup)))
-
-
 def train(encoded: Sequence[NDArray[np.int16]], held_out: Sequence[NDArray[np.int16]], steps: int, seed: int) -> Any:
     """The one loop: AdamW, a warm-up, a cosine to zero."""
     model = new_model(seed)
-    optimizer = torch.optim.AdamW(model.parameters(), betas=(0.9, 0.98), weight_decay=WEIGHT_DECAY)
+    optimizer = torch.optim.AdamW(model.parameters(), **adamw_options(OPTIMIZER))
+    rates = learning_rates(OPTIMIZER, np.arange(steps), steps)
     step, epoch, started = 0, 0, time.perf_counter()
     while step < steps:
         for rows in batches(encoded, seed, epoch):
             for group in optimizer.param_groups:
-                group["lr"] = rate(step, steps)
+                group["lr"] = float(rates[step])
             loss, _ = loss_of(model, rows, derived_rng(seed, "masks", step))
             optimizer.zero_grad(set_to_none=True)
             loss.backward()  # type: ignore[no-untyped-call]

@@ -17,7 +17,7 @@ from plmray.bundle.folder import BundleFacts, seed_folder
 from plmray.data.batches import Batch, EncodedData, EncodedSplit, collate, sorted_batches
 from plmray.errors import FolderError, SetupError
 from plmray.metrics import probabilities
-from plmray.model.assemble import ProteinModel, build_model, encode, pool, selected_tensors
+from plmray.model.assemble import ProteinModel, build_model, encode, load_tensors, pool, selected_tensors
 from plmray.model.backbones import fetch_weights, load_encoder
 from plmray.model.tokens import ResidueTokenizer
 from plmray.seeds import Streams
@@ -63,10 +63,7 @@ class Ensemble:
         model = build_model(
             facts.settings, self.encoder, facts.family, facts.num_outputs, Streams(seed), facts.level, total_steps=100
         )
-        state = checkpoint.load(seed_folder(folder, seed), selected_tensors(model))
-        with torch.no_grad():
-            for name, tensor in selected_tensors(model).items():
-                tensor.copy_(state[name])
+        load_tensors(model, checkpoint.load(seed_folder(folder, seed), selected_tensors(model)))
         model.autocast_dtype = self.autocast
         return model
 

@@ -19,8 +19,9 @@ from plmray.errors import FolderError, nearest_name
 from plmray.files import write_atomic
 from plmray.identity import candidate_id
 from plmray.model.backbones import fetch_weights
-from plmray.report.verdict import CandidateRow, judge
-from plmray.results import TrialResult, read_decisions, read_results, require_folder
+from plmray.report.verdict import CandidateRow
+from plmray.report.write import judge_folder
+from plmray.results import TrialResult, read_results, require_folder
 from plmray.spec.checks import with_parameters
 from plmray.spec.load import load_resolved
 from plmray.spec.names import family, known_backbone, local_folder, weights_hash
@@ -62,7 +63,7 @@ def mlflow_model() -> dict[str, Any]:
 
 
 def _chosen(folder: Path, spec: SweepSpec, results: Sequence[TrialResult], candidate: str | None) -> CandidateRow:
-    verdict = judge(results, spec.objective.metric, decisions=read_decisions(folder))
+    verdict = judge_folder(folder, spec, results)
     replicated = {result.candidate_id for result in results if result.phase == "replicate"}
     rows = [row for row in verdict.candidates if row.candidate_id in replicated or not replicated]
     if candidate is None and rows:

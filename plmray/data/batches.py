@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -45,7 +46,7 @@ class EncodedSplit:
         """Tokens per protein, marks included."""
         return np.diff(self.offsets)
 
-    @property
+    @cached_property
     def residue_offsets(self) -> NDArray[np.int64]:
         """(n + 1,) where the residues of each protein begin among those of all."""
         return self.offsets - self.marks * np.arange(len(self.offsets))

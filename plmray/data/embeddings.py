@@ -9,7 +9,6 @@ import contextlib
 import hashlib
 import json
 import logging
-import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -21,7 +20,7 @@ from numpy.typing import NDArray
 from plmray.data.datasets import ProteinData
 from plmray.data.fetch import cache_folder
 from plmray.errors import DataError, Fault, FolderError
-from plmray.files import FolderLock
+from plmray.files import FolderLock, atomic_stream
 from plmray.spec.task import SplitName
 
 if TYPE_CHECKING:
@@ -71,24 +70,15 @@ class EmbeddingCache:
 
 
 def write_entry(path: Path, arrays: Mapping[SplitName, NDArray[np.floating[Any]]]) -> None:
-    """Written beside its place and renamed when it is complete; a batch at a time, for entries hold gigabytes."""
+    """A batch at a time, for entries hold gigabytes."""
     import pyarrow as pa
 
     batches = [_batch(array) for array in arrays.values()]
     facts = {"splits": {name: len(array) for name, array in arrays.items()}, "sha256": _checksum(arrays.values())}
     schema = batches[0].schema.with_metadata({"plmray": json.dumps(facts)})
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        with temporary.open("wb") as stream:
-            with pa.ipc.new_file(stream, schema) as writer:
-                for batch in batches:
-                    writer.write_batch(batch)
-            stream.flush()
-            os.fsync(stream.fileno())
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    with atomic_stream(path) as stream, pa.ipc.new_file(stream, schema) as writer:
+        for batch in batches:
+            writer.write_batch(batch)
 
 
 def read_entry(path: Path, counts: Mapping[SplitName, int]) -> Arrays | None:

@@ -54,5 +54,5 @@ def entries(lines: Iterator[str] | list[str], file: str = "") -> Iterator[Entry]
 
 def _entry(header: tuple[int, str], sequence: list[str]) -> Entry:
     line, text = header
-    name, _, description = text.partition(" ") if " " in text else text.partition("\t")
-    return Entry(name.strip(), description.strip(), "".join(sequence), line)
+    name, description = [*text.split(maxsplit=1), "", ""][:2]
+    return Entry(name, description, "".join(sequence), line)

@@ -17,7 +17,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from plmray.data.formats import Row
-from plmray.data.known import SOURCES, Source, rows_hash
+from plmray.data.known import SOURCES, rows_hash
 from plmray.data.splits import by_columns
 from plmray.errors import DataError, Fault
 from plmray.files import write_atomic
@@ -132,6 +132,3 @@ def _first_copy(root: Path) -> dict[str, str]:
 
 def _fault(message: str, file: Path | None = None) -> DataError:
     return DataError([Fault("task.dataset", message, str(file or ""))])
-
-
-__all__ = ["SOURCES", "Source", "cache_folder", "check_content", "fetch", "find", "located", "verify"]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import torch
 from torch import Tensor, nn
 
@@ -127,6 +129,13 @@ def selected_tensors(model: nn.Module) -> dict[str, Tensor]:
         name: b for name, b in model.named_buffers() if name.startswith("classifier.") and b.is_floating_point()
     }
     return {**trainable_parameters(model), **statistics}
+
+
+@torch.no_grad()
+def load_tensors(model: nn.Module, state: Mapping[str, Tensor]) -> None:
+    """Put what ``selected_tensors`` names back."""
+    for name, tensor in selected_tensors(model).items():
+        tensor.copy_(state[name])
 
 
 def trainable_count(model: nn.Module) -> int:

@@ -82,11 +82,11 @@ def source_of(backbone: BackboneSpec, folder: Path) -> tuple[str, str | None]:
     return str(path) if path else known.hub_id if known else backbone.name, backbone.revision
 
 
-def random_esm2(shape: ShapeSpec, seed: int) -> nn.Module:
-    """An ESM2 encoder with weights from ``seed`` alone; the caller's random state is left as it was."""
-    from transformers import EsmConfig, EsmModel
+def esm2_config(shape: ShapeSpec) -> Any:
+    """transformers' configuration of an ESM2 encoder."""
+    from transformers import EsmConfig
 
-    config = EsmConfig(
+    return EsmConfig(
         vocab_size=len(ESM2_VOCABULARY),
         pad_token_id=ESM2_VOCABULARY.index("<pad>"),
         mask_token_id=ESM2_VOCABULARY.index("<mask>"),
@@ -100,9 +100,15 @@ def random_esm2(shape: ShapeSpec, seed: int) -> nn.Module:
         attention_probs_dropout_prob=0.0,
         max_position_embeddings=1026,
     )
+
+
+def random_esm2(shape: ShapeSpec, seed: int) -> nn.Module:
+    """An ESM2 encoder with weights from ``seed`` alone; the caller's random state is left as it was."""
+    from transformers import EsmModel
+
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        encoder: nn.Module = EsmModel(config, add_pooling_layer=False)
+        encoder: nn.Module = EsmModel(esm2_config(shape), add_pooling_layer=False)
     return encoder
 
 

@@ -23,6 +23,7 @@ from plmray.seeds import Streams
 from plmray.spec.names import family, weights_hash
 from plmray.spec.sweep import SweepSpec
 from plmray.spec.train import BackboneSpec, HeadSpec, TrainSpec
+from plmray.throughput import encoder_size
 from plmray.train.embeddings import RESIDUE_LIMIT_BYTES, RESIDUES, cached_embeddings, residue_bytes
 from plmray.train.engines import Engine, TorchEngine
 
@@ -136,7 +137,8 @@ def may_cache(bench: Bench, settings: TrainSpec) -> bool:
         return True
     if not reads_residues(bench, settings):
         return settings.pooling != "padded_mean"
-    width = encoder_width(frozen_encoder(settings.backbone, bench.base, device_of(bench)))
+    size = encoder_size(settings.backbone)  # where it is in a table, nothing has to be loaded
+    width = size.width if size else encoder_width(frozen_encoder(settings.backbone, bench.base, device_of(bench)))
     return residue_bytes(bench.data, width, bench.precision) <= RESIDUE_LIMIT_BYTES
 
 

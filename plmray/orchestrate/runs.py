@@ -132,8 +132,8 @@ class JobBook:
     def conclude(self, run: Run) -> None:
         """The trial's result; the test score is taken here, once, and the weights are kept if asked."""
         training = run.training
-        kept = self.bench.folder / "trials" / run.trial.id if self.bench.folder and self.is_chief else None
-        kept = kept if self.job.keep else None
+        folder = self.bench.folder if self.job.keep and self.is_chief else None
+        kept = folder / "trials" / run.trial.id if folder else None
         if run.error is None and self.job.take_test and len(self.bench.data.splits["test"]):
             self._take_test(run, kept)
         if run.error is None and kept is not None and training.best_state:
@@ -208,8 +208,9 @@ class JobBook:
             "selected_epoch": best.epoch,
             "validation_loss": best.validation_loss,
             "test_score": run.test_scores.get(run.training.metric),
+            "test_scores": run.test_scores,
+            "test_classes": run.test_classes,
         }
-        facts |= {"test_scores": run.test_scores, "test_classes": run.test_classes}
         return TrialResult.complete(run.trial, score=best.score, **facts)
 
     def _arithmetic(self, run: Run, epochs: float) -> dict[str, Any]:

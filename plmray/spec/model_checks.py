@@ -44,9 +44,9 @@ def _backbone_faults(spec: SweepSpec, folder: Path) -> Found:
 def _family_faults(spec: SweepSpec, own: Family) -> Found:
     """What the architecture of the backbone does not allow."""
     rules, embeddings = FAMILIES[own], spec.train.backbone.embeddings
-    heads = _values(spec, "head.kind", spec.train.head.kind)
+    heads = choices_of(spec, "head.kind", spec.train.head.kind)
     pools = spec.task.level == "protein" and embeddings is None and set(heads) - set(PROTEIN_HEADS)
-    if "cls" in _values(spec, "pooling", spec.train.pooling) and not rules.has_cls and pools:
+    if "cls" in choices_of(spec, "pooling", spec.train.pooling) and not rules.has_cls and pools:
         yield ("train", "pooling"), "a T5 encoder has no <cls> token; use pooling: mean"
     if spec.train.precision not in rules.precisions and embeddings is None:
         yield (
@@ -57,7 +57,7 @@ def _family_faults(spec: SweepSpec, own: Family) -> Found:
 
 def _embeddings_faults(spec: SweepSpec) -> Found:
     """What only a frozen encoder's embeddings allow."""
-    others = [kind for kind in _values(spec, "adapter.kind", spec.train.adapter.kind) if kind != "none"]
+    others = [kind for kind in choices_of(spec, "adapter.kind", spec.train.adapter.kind) if kind != "none"]
     if spec.train.backbone.embeddings is not None:
         if others:
             yield (
@@ -66,7 +66,7 @@ def _embeddings_faults(spec: SweepSpec) -> Found:
             )
         for key in (k for k in spec.space if k == "pooling" or k.startswith("backbone.")):
             yield ("space", key), "embeddings are given, so this changes nothing; drop it"
-    if others and True in _values(spec, "head.standardize", spec.train.head.standardize):
+    if others and True in choices_of(spec, "head.standardize", spec.train.head.standardize):
         yield (
             ("train", "head", "standardize"),
             f"needs fixed embeddings, and adapter {others[0]} changes them; use adapter: {{kind: none}} alone",
@@ -89,8 +89,8 @@ def _most(domain: AnyDomain) -> int:
     return int(domain.high if isinstance(domain, (FloatDomain, IntDomain)) else max(domain.values))
 
 
-def _values(spec: SweepSpec, key: str, fixed: Any) -> list[Any]:
-    """What a choice can be in this sweep."""
+def choices_of(spec: SweepSpec, key: str, fixed: Any) -> list[Any]:
+    """What a setting can be in this sweep: the values of its choice, or ``fixed``."""
     domain = spec.space.get(key)
     return list(domain.values) if isinstance(domain, (ChoiceDomain, OrdinalDomain)) else [fixed]
 
@@ -110,7 +110,7 @@ def _searched_backbone_faults(spec: SweepSpec, names: list[Any], own: str, folde
 
 
 def _engine_faults(spec: SweepSpec) -> Found:
-    if spec.resources.engine == "packed" and _values(spec, "adapter.kind", spec.train.adapter.kind) == ["full"]:
+    if spec.resources.engine == "packed" and choices_of(spec, "adapter.kind", spec.train.adapter.kind) == ["full"]:
         yield ("resources", "engine"), "full fine-tuning changes every weight: nothing to share; use engine: auto"
     with_deepspeed = spec.resources.engine == "deepspeed" or spec.resources.workers > 1
     if with_deepspeed and spec.train.precision == "fp64":
@@ -120,7 +120,7 @@ def _engine_faults(spec: SweepSpec) -> Found:
 def _head_faults(spec: SweepSpec) -> Found:
     """Heads that the level of the task, or the way its numbers are computed, does not allow."""
     level, place = spec.task.level, _place_of(spec, "head.kind")
-    for kind in _values(spec, "head.kind", spec.train.head.kind):
+    for kind in choices_of(spec, "head.kind", spec.train.head.kind):
         if (kind in RESIDUE_HEADS and level == "protein") or (kind in PROTEIN_HEADS and level == "residue"):
             other = "residue" if level == "protein" else "protein"
             fitting = [
@@ -129,7 +129,7 @@ def _head_faults(spec: SweepSpec) -> Found:
             yield place, f"{kind} predicts for tasks of level {other}, this one is {level}; use {', '.join(fitting)}"
         elif kind == "light_attention":
             yield from _whole_batch_faults(spec, kind, normalises=True)
-    if "padded_mean" in _values(spec, "pooling", spec.train.pooling):
+    if "padded_mean" in choices_of(spec, "pooling", spec.train.pooling):
         yield from _whole_batch_faults(spec, "pooling padded_mean", normalises=False)
     if level == "residue" and "pooling" in spec.space:
         yield ("space", "pooling"), "residues are not pooled, so this changes nothing; drop it"
@@ -141,7 +141,7 @@ def _head_faults(spec: SweepSpec) -> Found:
 
 
 def _reads_residues(spec: SweepSpec) -> bool:
-    return "light_attention" in _values(spec, "head.kind", spec.train.head.kind)
+    return "light_attention" in choices_of(spec, "head.kind", spec.train.head.kind)
 
 
 def _whole_batch_faults(spec: SweepSpec, what: str, *, normalises: bool) -> Found:
@@ -165,7 +165,7 @@ def _bounds(spec: SweepSpec, key: str, fixed: int) -> tuple[int, int]:
 
 
 def _adapter_faults(spec: SweepSpec) -> Found:
-    kinds, place = _values(spec, "adapter.kind", spec.train.adapter.kind), _place_of(spec, "adapter.kind")
+    kinds, place = choices_of(spec, "adapter.kind", spec.train.adapter.kind), _place_of(spec, "adapter.kind")
     with_deepspeed = spec.resources.engine == "deepspeed" or spec.resources.workers > 1
     if "adalora" in kinds and with_deepspeed:
         yield place, "adalora moves ranks by its gradients, which DeepSpeed keeps; use engine: torch and one worker"
@@ -195,6 +195,8 @@ def _task_faults(spec: SweepSpec, folder: Path) -> Found:
     task = spec.task
     if task.dataset is not None and task.dataset not in KNOWN_DATASETS:
         yield ("task", "dataset"), f"unknown data set '{task.dataset}'; {nearest_name(task.dataset, KNOWN_DATASETS)}"
+    if task.dataset is not None and task.columns.model_fields_set:
+        yield ("task", "columns"), f"{task.dataset} has its own columns; drop these, or give files: …"
     for field in ("files", "labels", "masks"):
         given = getattr(task, field)
         for name in given.values() if isinstance(given, dict) else given or []:

@@ -60,7 +60,7 @@ class DeepSpeedEngine:
         self.rank, self.world_size = distributed.get_rank(), distributed.get_world_size()
         self.settings, self.data, self.zero, self.device = settings, data, zero, device
         self.micro_batch = micro_batch or math.ceil(settings.batch_size / self.world_size)
-        self.weights = class_weights(settings, data.splits["train"], max(2, data.num_outputs))
+        self.weights = class_weights(settings, data)
         self.model = prepare(model, precision, device, gradient_checkpointing)
         if zero.stage == 3:
             _own_all_weights(self.model)

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from plmray.data.batches import Batch, EncodedData, EncodedSplit, collate, sorted_batches
 from plmray.errors import SetupError
-from plmray.model.assemble import ProteinModel, selected_tensors, trainable_parameters
+from plmray.model.assemble import ProteinModel, load_tensors, selected_tensors, trainable_parameters
 from plmray.spec.train import OptimizerSpec, TrainSpec
 from plmray.train.losses import class_weights, loss_per_unit, weighted
 
@@ -76,7 +76,7 @@ class TorchEngine:
         self.micro_batch = micro_batch or settings.batch_size
         self.out_of_memory_halvings = 0
         self.real_tokens = self.padded_tokens = 0
-        self.weights = class_weights(settings, data.splits["train"], max(2, data.num_outputs))
+        self.weights = class_weights(settings, data)
         # What normalises over the batch, or pads to its longest, must see it whole.
         self.batch_is_whole = settings.head.kind == "light_attention" or settings.pooling == "padded_mean"
         if self.batch_is_whole and self.micro_batch < settings.batch_size:
@@ -143,9 +143,7 @@ class TorchEngine:
         return {name: tensor.detach().to("cpu", copy=True) for name, tensor in selected_tensors(self.model).items()}
 
     def load_state(self, state: Mapping[str, Tensor]) -> None:
-        with torch.no_grad():
-            for name, tensor in selected_tensors(self.model).items():
-                tensor.copy_(state[name])
+        load_tensors(self.model, state)
 
     def provenance(self) -> dict[str, Any]:
         return {

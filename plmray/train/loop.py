@@ -11,10 +11,12 @@ import math
 import time
 from collections.abc import Generator, Iterator
 from dataclasses import dataclass, field
+from functools import cached_property
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from plmray.data.batches import EncodedData, EncodedSplit
 from plmray.metrics import score
@@ -151,18 +153,18 @@ class Training:
 
     def _mean_loss(self, split: EncodedSplit, outputs: NDArray[np.float64]) -> float:
         targets, judged = (torch.from_numpy(part) for part in split.judged(outputs))
-        weights = class_weights(self.settings, self.data.splits["train"], max(2, self.data.num_outputs))
-        return float(weighted(loss_per_unit(self.data.kind, judged, targets), targets, weights, None).mean())
+        losses = loss_per_unit(self.data.kind, judged, targets)
+        return float(weighted(losses, targets, self._class_weights, None).mean())
+
+    @cached_property
+    def _class_weights(self) -> Tensor | None:
+        return class_weights(self.settings, self.data)
 
     def test_outputs(self) -> NDArray[np.float64]:
         """(units, outputs) of the test proteins at the selected checkpoint. Take them once, in the replicate phase."""
         assert self.best_state is not None
         self.engine.load_state(self.best_state)
         return self.engine.predict(self.data.splits["test"])
-
-    def test_score(self) -> float:
-        """The metric on the test proteins at the selected checkpoint."""
-        return score(self.metric, self.data.kind, *self.data.splits["test"].judged(self.test_outputs()))
 
     def _out_of_patience(self) -> bool:
         if self.settings.patience is None or self.best is None:

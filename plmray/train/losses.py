@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
-from plmray.data.batches import EncodedSplit
+from plmray.data.batches import EncodedData
 from plmray.metrics import Kind
 from plmray.spec.train import TrainSpec
 
@@ -43,13 +43,14 @@ def loss_and_gradient(kind: Kind, outputs: Tensor, targets: Tensor) -> tuple[Ten
     return loss_per_unit(kind, outputs, targets), (torch.sigmoid(outputs) - wanted) / outputs.shape[1]
 
 
-def class_weights(settings: TrainSpec, train: EncodedSplit, num_classes: int) -> Tensor | None:
+def class_weights(settings: TrainSpec, data: EncodedData) -> Tensor | None:
     """(classes,) weights of a unit's loss, float64; None where all count the same.
 
     Balanced: n / (classes · n of the class) over the training units that count, so that their mean weight is 1.
     """
     if settings.class_weights == "none":
         return None
+    train, num_classes = data.splits["train"], len(data.classes)
     targets = train.targets if train.counted is None else train.targets[train.counted]
     counts: NDArray[np.int64] = np.bincount(targets, minlength=num_classes)
     return torch.from_numpy(len(targets) / (num_classes * np.maximum(counts, 1)))

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from plmray.assets.pretrain import FEED_FORWARD, HEADS, LAYERS, WIDTH
+from plmray.assets.pretrain import SHAPE
 from plmray.orchestrate.one import run_trial
 from plmray.spec.load import load_sweep
 from plmray.spec.names import BUNDLED
@@ -23,7 +23,6 @@ from plmray.stats.effects import welch_delta
 from tests.benchmarks.common import DATA, Answer, main
 from tests.examples import write_sweep
 
-SHAPE = {"layers": LAYERS, "width": WIDTH, "heads": HEADS, "feed_forward": FEED_FORWARD}
 ARMS = ("bundled", "random")
 TASKS: dict[str, dict[str, Any]] = {
     "secondary_structure": {"dataset": "secondary_structure", "train_fraction": 0.1, "over_length": "cut"},
@@ -51,7 +50,7 @@ def run(quick: bool) -> Answer:
 
 def test_score(task: dict[str, Any], arm: str, seed: int) -> float:
     """At the lowest validation loss, of one trial."""
-    random = {"name": "random", "init": "random", "init_seed": seed, "shape": SHAPE}
+    random = {"name": "random", "init": "random", "init_seed": seed, "shape": SHAPE.model_dump()}
     train = {
         "backbone": BUNDLED if arm == "bundled" else random,
         "adapter": {"kind": "none"},

@@ -234,6 +234,12 @@ def test_what_nobody_offers_says_where_to_put_it(tmp_path: Path) -> None:
         fetch.fetch("disorder", tmp_path)
 
 
+def test_headers_end_their_id_at_any_space(tmp_path: Path) -> None:
+    (tmp_path / "p.fasta").write_text(">a\tone two\nMK\nV\n>b three\nML\n>\nMA\n")
+    found = [(e.id, e.description, e.sequence, e.line) for e in read_fasta(tmp_path / "p.fasta")]
+    assert found == [("a", "one two", "MKV", 1), ("b", "three", "ML", 4), ("", "", "MA", 6)]
+
+
 def test_a_stored_sequence_is_never_changed(tmp_path: Path) -> None:
     rows = ["MKOBUZJ,1,train,", "MKL,2,train,", "MKA,1,train,True", "MKG,3,train,True"]
     (tmp_path / "p.csv").write_text("\n".join(["sequence,target,set,validation", *rows]))

@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from torch import multiprocessing
 
+from plmray.metrics import score
 from plmray.spec.sweep import DeepSpeedSpec
 from plmray.train.engines import TorchEngine
 from plmray.train.loop import Training
@@ -44,7 +45,9 @@ def train(zero: dict[str, Any] | None, adapter: str, **options: Any) -> dict[str
     training = Training(settings, data, engine, streams, sweep.spec.objective.metric)
     curve = [(e.train_loss, e.validation_loss, e.score) for e in training.evaluations()]
     weights = {name: tensor.double().numpy() for name, tensor in engine.state().items()}
-    found = {"curve": curve, "weights": weights, "test": training.test_score(), "provenance": engine.provenance()}
+    judged = data.splits["test"].judged(training.test_outputs())
+    test = score(training.metric, data.kind, *judged)
+    found = {"curve": curve, "weights": weights, "test": test, "provenance": engine.provenance()}
     engine.close()
     return found
 

@@ -106,7 +106,7 @@ def test_the_loss_is_the_mean_over_residues_that_count(tmp_path: Path) -> None:
 def test_balanced_classes_weigh_the_same_in_all(tmp_path: Path) -> None:
     data = task_of(tmp_path, "residue", "classification")
     split = data.splits["train"]
-    weights = class_weights(settings_of(class_weights="balanced"), split, data.num_outputs)
+    weights = class_weights(settings_of(class_weights="balanced"), data)
     assert weights is not None and split.counted is not None
     counts = np.bincount(split.targets[split.counted])
     np.testing.assert_allclose(weights.numpy() * counts, counts.sum() / len(counts))
