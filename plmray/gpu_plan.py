@@ -47,9 +47,8 @@ def memory_rows(
                 if size is None:
                     yield named | {"fits": "unknown: the size of this backbone is in no table"}
                     continue
-                offload = spec.resources.deepspeed.offload_optimizer
-                setting = Setting(size, family, adapter, precision, trainable(train, size), 1, checkpointing)
-                setting = replace(setting, offload=offload)
+                options = {"checkpointing": checkpointing, "offload": spec.resources.deepspeed.offload_optimizer}
+                setting = Setting(size, family, adapter, precision, trainable(train, size), **options)
                 yield named | _fit(setting, rows, tokens, size_bytes) | {"published": _published(train, size_bytes)}
 
 
