@@ -1,41 +1,46 @@
-"""Files that exist only when they are finished, and a lock that says whose a folder is."""
+"""Files that exist only when they are finished, and patience with storage that is away for a while."""
 
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import os
-import socket
-import threading
 import time
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from types import TracebackType
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, TypeVar
 
 from plmray.errors import FolderError
 
-HEARTBEAT_S = 10.0
-STALE_AFTER_S = 60.0
+PATIENCE_S = 600.0
+PATIENCE_VARIABLE = "PLMRAY_STORAGE_PATIENCE_S"
+RETRY_S = 2.0
+
+T = TypeVar("T")
 
 
-def write_atomic(path: Path, content: str | bytes) -> None:
+def write_atomic(path: Path, content: str | bytes, *, durable: bool = True) -> None:
     """The whole of a file: see ``atomic_stream``."""
-    with atomic_stream(path) as stream:
+    with atomic_stream(path, durable=durable) as stream:
         stream.write(content.encode() if isinstance(content, str) else content)
 
 
 @contextlib.contextmanager
-def atomic_stream(path: Path) -> Iterator[BinaryIO]:
-    """Write beside the target, flush to disk, then rename: readers see the old file or the new one."""
+def atomic_stream(path: Path, *, durable: bool = True) -> Iterator[BinaryIO]:
+    """Write beside the target, flush to disk, then rename: readers see the old file or the new one.
+
+    ``durable=False`` leaves the flush out, for copies of what lasts elsewhere.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.{uuid.uuid4().hex[:8]}.tmp")
     try:
         with temporary.open("wb") as stream:
             yield stream
             stream.flush()
-            os.fsync(stream.fileno())
+            if durable:
+                os.fsync(stream.fileno())
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
@@ -44,18 +49,24 @@ def atomic_stream(path: Path) -> Iterator[BinaryIO]:
 def append_json_line(path: Path, record: Mapping[str, Any]) -> None:
     """Append one record and flush it to disk before returning.
 
-    A line that a crash cut short is closed first, so that it spoils no later record.
+    A line that a crash cut short is closed first, so that it spoils no later record. After an error the file is as
+    it was, so that the record can be appended again.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    line = json.dumps(record, allow_nan=False) + "\n"
-    with path.open("ab+") as stream:
-        if stream.tell() > 0:
+    line = (json.dumps(record, allow_nan=False) + "\n").encode()
+    with path.open("ab+", buffering=0) as stream:
+        before = stream.tell()
+        if before > 0:
             stream.seek(-1, os.SEEK_END)
             if stream.read(1) != b"\n":
-                line = "\n" + line
-        stream.write(line.encode())
-        stream.flush()
-        os.fsync(stream.fileno())
+                line = b"\n" + line
+        try:
+            if stream.write(line) != len(line):
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            os.fsync(stream.fileno())
+        except OSError:
+            with contextlib.suppress(OSError):
+                stream.truncate(before)
+            raise
 
 
 def read_json_lines(path: Path) -> Iterator[dict[str, Any]]:
@@ -71,150 +82,28 @@ def read_json_lines(path: Path) -> Iterator[dict[str, Any]]:
             yield record
 
 
-class FolderLock:
-    """Ownership of a sweep folder by one driver.
+def patiently(action: Callable[[], T], where: object, say: Callable[[str], None]) -> T:
+    """Do something with storage, again every 2 s while it fails: full disks are cleared and mounts come back.
 
-    A dead owner on this host is replaced at once; an owner elsewhere after 60 s without a heartbeat.
-    Use as a context manager. Raises FolderError with the owner's name while another driver lives.
+    Raises FolderError after ten minutes without success (``PLMRAY_STORAGE_PATIENCE_S`` seconds).
     """
-
-    def __init__(self, folder: Path) -> None:
-        self.path = folder / "lock.json"
-        self.token = uuid.uuid4().hex
-        self._stop = threading.Event()
-        self._thread: threading.Thread | None = None
-
-    def __enter__(self) -> FolderLock:
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        while not self._create():
-            self._refuse_or_remove()
-        self._thread = threading.Thread(target=self._beat, name="plmray-lock", daemon=True)
-        self._thread.start()
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self._stop.set()
-        if self._thread is not None:
-            self._thread.join(timeout=2 * HEARTBEAT_S)
-        if self.is_mine():
-            self.path.unlink(missing_ok=True)
-
-    def is_mine(self) -> bool:
-        return _read_owner(self.path).get("token") == self.token
-
-    def check(self) -> None:
-        """Raise FolderError when another driver has taken the folder over (call before a write)."""
-        if not self.is_mine():
-            owner = _read_owner(self.path)
-            raise FolderError(
-                f"{self.path.parent}: this driver lost the folder to {_describe(owner)}. "
-                "Nothing more is written here; let the other driver finish."
-            )
-
-    def _create(self) -> bool:
-        # Written aside and linked, because a half-written lock would look like nobody's.
-        temporary = self.path.with_name(f".lock.{self.token}.tmp")
-        temporary.write_text(json.dumps(_this_process(self.token)))
+    limit_s = float(os.environ.get(PATIENCE_VARIABLE, PATIENCE_S))
+    deadline, told = time.monotonic() + limit_s, False
+    while True:
         try:
-            os.link(temporary, self.path)
-            return True
-        except FileExistsError:
-            return False
+            result = action()
         except OSError as error:
-            raise FolderError(
-                f"{self.path.parent} cannot be locked ({error.strerror}): its file system has no hard links. "
-                "Choose a --storage-path on another one."
-            ) from error
-        finally:
-            temporary.unlink(missing_ok=True)
-
-    def _refuse_or_remove(self) -> None:
-        owner = _read_owner(self.path)
-        if _is_alive(owner, self.path):
-            raise FolderError(
-                f"{self.path.parent} is in use by {_describe(owner)}. Wait for it to end, stop it, or "
-                "give this sweep another name or --storage-path."
-            )
-        stale = self.path.with_name(f".lock.stale.{self.token}")
-        try:
-            self.path.rename(stale)
-        except FileNotFoundError:
-            return
-        if _read_owner(stale).get("token") != owner.get("token"):
-            # Another driver replaced the dead owner between our look and our rename: give it back.
-            with contextlib.suppress(FileExistsError):
-                os.link(stale, self.path)
-        stale.unlink(missing_ok=True)
-
-    def _beat(self) -> None:
-        while not self._stop.wait(HEARTBEAT_S):
-            # A shared file system may stumble; the next beat tries again.
-            with contextlib.suppress(OSError):
-                if self.is_mine():
-                    os.utime(self.path)
-
-
-def _this_process(token: str) -> dict[str, Any]:
-    return {
-        "host": _host(),
-        "pid": os.getpid(),
-        "process_start": _process_start(os.getpid()),
-        "since": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
-        "token": token,
-    }
-
-
-def _host() -> str:
-    """Where a process id means something: the host, and on Linux the container (its pid namespace)."""
-    try:
-        return f"{socket.gethostname()} ({Path('/proc/self/ns/pid').readlink()})"
-    except OSError:
-        return socket.gethostname()
-
-
-def _read_owner(path: Path) -> dict[str, Any]:
-    try:
-        owner = json.loads(path.read_text())
-    except (FileNotFoundError, json.JSONDecodeError):
-        return {}
-    return owner if isinstance(owner, dict) else {}
-
-
-def _describe(owner: Mapping[str, Any]) -> str:
-    return f"process {owner.get('pid', '?')} on {owner.get('host', '?')} since {owner.get('since', '?')}"
-
-
-def _is_alive(owner: Mapping[str, Any], path: Path) -> bool:
-    if owner.get("host") == _host():
-        start = _process_start(int(owner.get("pid", -1)))
-        return start is not None and start == owner.get("process_start")
-    try:
-        return time.time() - path.stat().st_mtime < STALE_AFTER_S
-    except FileNotFoundError:
-        return False
-
-
-def _process_start(pid: int) -> str | None:
-    """Start time of a process in clock ticks since boot (Linux), so that a reused pid is told apart."""
-    try:
-        text = Path(f"/proc/{pid}/stat").read_text()
-    except (FileNotFoundError, ProcessLookupError):
-        return None if Path("/proc/self/stat").exists() else _signalled(pid)
-    fields = text.rpartition(")")[2].split()
-    return None if fields[0] == "Z" else fields[19]
-
-
-def _signalled(pid: int) -> str | None:
-    """Without /proc: whether the process exists at all."""
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return None
-    except PermissionError:
-        return "exists"
-    return "exists"
+            reason = error.strerror or str(error)
+            if time.monotonic() >= deadline:
+                raise FolderError(
+                    f"{where} could not be written for {limit_s:g} s ({reason}). What was finished before is safe; "
+                    "make it writable, then go on with --resume."
+                ) from error
+            if not told:
+                say(f"{where} cannot be written ({reason}); trying again for {limit_s:g} s")
+                told = True
+            time.sleep(min(RETRY_S, limit_s))
+        else:
+            if told:
+                say(f"{where} can be written again")
+            return result

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,6 +20,19 @@ if TYPE_CHECKING:
     import pyarrow
 
 State = Literal["COMPLETE", "PRUNED", "FAILED"]
+
+_NUMBER_OR_NONE = (int, float, type(None))
+_FIELD_TYPES: dict[str, tuple[type, ...]] = {
+    **dict.fromkeys(("candidate_id", "origin", "phase", "engine", "reason", "varied"), (str,)),
+    **dict.fromkeys(("seed", "tokens"), (int,)),
+    **dict.fromkeys(("epochs_run", "seconds"), (int, float)),
+    **dict.fromkeys(("score", "test_score", "selected_epoch", "validation_loss"), _NUMBER_OR_NONE),
+    **dict.fromkeys(("first_train_loss", "last_train_loss"), _NUMBER_OR_NONE),
+    **dict.fromkeys(("test_scores", "parameters", "provenance"), (dict,)),
+    "error": (str, type(None)),
+    "probe": (bool,),
+    "test_classes": (list,),
+}
 
 
 @dataclass(frozen=True)
@@ -101,11 +115,28 @@ def read_results(folder: Path) -> list[TrialResult]:
     results = []
     for path in sorted((folder / "trials").glob("*/result.json")):
         try:
-            results.append(TrialResult.from_dict(json.loads(path.read_text())))
-        except (json.JSONDecodeError, TypeError, UnicodeDecodeError):
-            continue
+            result = TrialResult.from_dict(json.loads(path.read_text(encoding="utf-8")))
+            _require_sound(result, path.parent.name)
+        except (ValueError, TypeError) as error:
+            logging.getLogger(__name__).warning("%s is no result (%s); its trial counts as not run", path, error)
+        else:
+            results.append(result)
     order = {"search": 0, "replicate": 1}
     return sorted(results, key=lambda r: (order.get(r.phase, 2), r.candidate_id, r.seed))
+
+
+def _require_sound(result: TrialResult, name: str) -> None:
+    """Raise ValueError where a result's parts are not what they should be, or belong to another trial."""
+    if result.trial_id != name:
+        raise ValueError(f"it says it is trial {result.trial_id!r}")
+    if result.state not in get_args(State):
+        raise ValueError(f"its state is {result.state!r}")
+    for field_name, kinds in _FIELD_TYPES.items():
+        value = getattr(result, field_name)
+        if not isinstance(value, kinds) or (isinstance(value, bool) and bool not in kinds):
+            raise ValueError(f"its {field_name} is {value!r}")
+    if (result.score is not None) != (result.state == "COMPLETE"):
+        raise ValueError(f"a trial that is {result.state} has the score {result.score!r}")
 
 
 def write_costs(folder: Path, totals: Mapping[str, float]) -> None:

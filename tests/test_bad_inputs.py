@@ -379,7 +379,7 @@ def test_bad_override(override: str, message: str, tmp_path: Path) -> None:
         (["trial", "sweep.yaml", "--seed", "1", "--params", '{"optimizer.lr": "x"}'], "expected a number"),
         (["report", "nowhere"], "is no sweep folder"),
         (["run", "nowhere.yaml"], "no such file"),
-        (["run", "sweep.yaml", "-y", "--storage-path", "s3://bucket/x"], "not an object store"),
+        (["run", "sweep.yaml", "-y", "--storage-path", "ftp://bucket/x"], "an address such as s3://bucket/prefix"),
         (["data", "fetch", "gb2"], "did you mean 'gb1'"),
     ],
 )

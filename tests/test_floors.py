@@ -17,6 +17,9 @@ FLOORS = {
     "identity": 0,
     "seeds": 0,
     "files": 0,
+    "lock": 0,
+    "redact": 0,
+    "storage": 0,
     "metrics": 0,
     "spec": 1,
     "trial": 2,
@@ -42,6 +45,10 @@ FLOORS = {
 # Within floor 2: who may lean on whom.
 SAME_FLOOR = {
     ("files", "errors"),
+    ("lock", "errors"),
+    ("storage", "errors"),
+    ("storage", "files"),
+    ("storage", "lock"),
     ("results", "trial"),
     ("plan", "trial"),
     ("plan", "stats"),
@@ -58,6 +65,7 @@ HOMES = {
     "optuna": {"orchestrate"},
     "mlflow": {"orchestrate"},
     "pandas": set(),
+    "obstore": {"storage"},
 }
 
 

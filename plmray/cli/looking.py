@@ -9,7 +9,8 @@ from typing import Any
 
 import click
 
-from plmray.cli.options import FilePath, print_rows, require, sweep_folder, table_option
+from plmray.cli.options import FilePath, given_folder, print_rows, require, sweep_folder, table_option
+from plmray.storage import child, is_store
 
 
 @click.command()
@@ -57,7 +58,7 @@ def report(folder: Path, out: Path | None, confidence: float) -> None:
     verdict, name, results = _verdict(folder, confidence)
     paths = write_report(folder, verdict, name, results, out)
     click.echo(paths[0].read_text())
-    click.echo(f"written: {', '.join(str(path) for path in paths)}")
+    click.echo(f"written: {', '.join(str(child(out or given_folder(), path.name)) for path in paths)}")
 
 
 def _verdict(folder: Path, confidence: float = 0.95) -> tuple[Any, str, Any]:
@@ -80,7 +81,7 @@ def sync(folder: Path, uri: str | None) -> None:
     require("mlflow")
     from plmray.orchestrate.sync import sync_folder
 
-    count, where = sync_folder(folder, uri)
+    count, where = sync_folder(folder, uri, str(given) if is_store(given := given_folder()) else None)
     click.echo(f"{count} trials in {where}")
 
 

@@ -8,14 +8,15 @@ from pathlib import Path
 
 import click
 
-from plmray.cli.options import FilePath, format_option, require
+from plmray.cli.options import Place, format_option, require
+from plmray.storage import Location
 
 
 @click.command()
-@click.option("--storage-path", type=FilePath, default=Path("plmray_runs"), show_default=True)
+@click.option("--storage-path", type=Place, default=Path("plmray_runs"), show_default=True)
 @click.option("--address", help="Ray cluster to look at.")
 @format_option
-def doctor(storage_path: Path, address: str | None, form: str) -> None:
+def doctor(storage_path: Location, address: str | None, form: str) -> None:
     """Check devices, Ray, authentication, storage, MLflow and memory, and say what to do."""
     from plmray.orchestrate.doctor import examine
 

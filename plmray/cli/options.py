@@ -4,18 +4,61 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import wraps
 from pathlib import Path
 from typing import Any
 
 import click
 
+from plmray.storage import Location, is_store, local_copy
+
 FilePath = click.Path(path_type=Path)
+
+
+Command = Callable[..., None]
+
+
+class LocationType(click.ParamType[Location]):
+    """A folder, or the address of one in an object store."""
+
+    name = "path"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Location:  # noqa: ARG002
+        return value if is_store(value) else Path(value)
+
+
+Place = LocationType()
 format_option = click.option("-f", "--format", "form", type=click.Choice(["table", "json"]), default="table")
 table_option = click.option("-f", "--format", "form", type=click.Choice(["table", "json", "csv"]), default="table")
 set_option = click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Override a field.")
 data_root_option = click.option("--data-root", type=FilePath, help="Folder of known data sets (or PLMRAY_DATA).")
-sweep_folder = click.argument("folder", metavar="DIR", type=FilePath)
+
+
+def _sweep_folder(command: Command, weights: bool) -> Command:
+    @click.argument("folder", metavar="DIR", type=Place)
+    @wraps(command)
+    def with_copy(*arguments: Any, folder: Location, **options: Any) -> None:
+        with local_copy(folder, weights=weights) as copy:
+            command(*arguments, folder=copy, **options)
+
+    return with_copy
+
+
+def sweep_folder(command: Command) -> Command:
+    """The argument DIR: a sweep folder, or its address in an object store, of which the command gets a copy."""
+    return _sweep_folder(command, weights=False)
+
+
+def sweep_folder_with_weights(command: Command) -> Command:
+    """The same; the copy has the weights of the trials too."""
+    return _sweep_folder(command, weights=True)
+
+
+def given_folder() -> Location:
+    """DIR as it was given to the running command."""
+    place: Location = click.get_current_context().params["folder"]
+    return place
 
 
 def require(*modules: str) -> None:

@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from plmray.cli.checking import make_plan, plan_lines
-from plmray.cli.options import FilePath, data_root_option, require, set_option
+from plmray.cli.options import FilePath, Place, data_root_option, require, set_option
+from plmray.storage import holds_sweep
 
 if TYPE_CHECKING:
     from plmray.spec.load import LoadedSweep
@@ -22,10 +23,16 @@ if TYPE_CHECKING:
 @click.command()
 @click.argument("file", metavar="SWEEP", type=FilePath)
 @click.option("--address", help="Ray cluster to join (default: RAY_ADDRESS, else a private local one).")
-@click.option("--storage-path", type=FilePath, default=Path("plmray_runs"), show_default=True)
+@click.option(
+    "--storage-path",
+    type=Place,
+    default=Path("plmray_runs"),
+    show_default=True,
+    help="Folder, or s3://bucket/prefix (gs://, az://).",
+)
 @click.option("--resume", is_flag=True, help="Go on with a sweep that was stopped; nothing finished runs again.")
 @click.option("--replay", is_flag=True, help="Follow the folder's recorded candidates and decisions exactly.")
-@click.option("--replay-from", type=FilePath, help="Follow the records of another sweep folder, in a new one.")
+@click.option("--replay-from", type=Place, help="Follow the records of another sweep folder, in a new one.")
 @click.option("--max-concurrent", type=click.IntRange(min=1), help="Jobs at a time (default: what fits).")
 @click.option("--local", is_flag=True, help="In this process, without Ray, one trial after the other.")
 @click.option("--smoke-test", is_flag=True, help="Two candidates, one epoch: does everything work?")
@@ -52,7 +59,7 @@ def run(
 
     choices = RunOptions(data_root=data_root, **options)
     check_paths(sweep, choices)
-    if not (choices.storage_path / sweep.spec.name / "resolved.yaml").exists():
+    if not holds_sweep(choices.storage_path, sweep.spec.name):
         click.echo("\n".join(plan_lines(make_plan(sweep, data_root))))
         if choices.address or inside_ray_job():
             click.echo("note: planned for this machine; where the cluster has GPUs, precision and ids may differ")
@@ -101,10 +108,10 @@ def _outcome_lines(outcome: Any) -> Iterable[str]:
     )
     yield "throughput: " + ", ".join(throughput(costs))
     if outcome.interrupted:
-        yield f"interrupted; finished trials are safe in {outcome.folder}. Go on with --resume"
+        yield f"interrupted; finished trials are safe in {outcome.address}. Go on with --resume"
     elif outcome.num_failed:
         yield f"{outcome.num_failed} trial(s) failed; the report says why, --resume tries them again"
-    yield f"report: {outcome.folder / 'report.md'}"
+    yield f"report: {outcome.address}/report.md"
     # The full path where the environment is not activated, so that the line can be copied as it is.
     mlflow = "mlflow" if shutil.which("mlflow") else str(Path(sys.executable).parent / "mlflow")
     yield f"tracking: {mlflow} ui --backend-store-uri {outcome.tracking_uri}"

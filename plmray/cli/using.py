@@ -6,11 +6,11 @@ from pathlib import Path
 
 import click
 
-from plmray.cli.options import FilePath, require, sweep_folder
+from plmray.cli.options import FilePath, require, sweep_folder_with_weights
 
 
 @click.command()
-@sweep_folder
+@sweep_folder_with_weights
 @click.option("--candidate", metavar="ID", help="Default: the best replicated candidate.")
 @click.option("-o", "--out", type=FilePath, required=True, help="Folder to write.")
 def export(folder: Path, candidate: str | None, out: Path) -> None:

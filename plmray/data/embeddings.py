@@ -20,7 +20,8 @@ from numpy.typing import NDArray
 from plmray.data.datasets import ProteinData
 from plmray.data.fetch import cache_folder
 from plmray.errors import DataError, Fault, FolderError
-from plmray.files import FolderLock, atomic_stream
+from plmray.files import atomic_stream
+from plmray.lock import FolderLock
 from plmray.spec.task import SplitName
 
 if TYPE_CHECKING:

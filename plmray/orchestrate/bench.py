@@ -26,19 +26,19 @@ class Bench:
     precision: str
     engine: str
     base: Path  # relative backbone folders start here
-    folder: Path | None  # the sweep folder; None keeps nothing
+    home: str | None  # address of the sweep folder; None keeps nothing
     use_gpu: bool
     facts: dict[str, Any] = field(default_factory=dict)
 
 
-def make_bench(sweep: LoadedSweep, data: ProteinData, precision: str, folder: Path | None, *, has_gpu: bool) -> Bench:
+def make_bench(sweep: LoadedSweep, data: ProteinData, precision: str, home: str | None, *, has_gpu: bool) -> Bench:
     return Bench(
         spec=sweep.spec,
         data=encode(sweep, data),
         precision=precision,
         engine=choose_engine(sweep.spec, sweep.family)[0],
         base=sweep.folder,
-        folder=folder,
+        home=home,
         use_gpu=wants_gpu(sweep, has_gpu),
         facts={**provenance.software(), "commit": provenance.commit(sweep.folder)},
     )

@@ -10,6 +10,8 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Literal
 
+from plmray.storage import Location, home_of, is_store
+
 LOW_DISK_BYTES = 2e9
 LOW_MEMORY_BYTES = 4e9
 
@@ -25,7 +27,7 @@ class Finding:
         return asdict(self)
 
 
-def examine(storage_path: Path, address: str | None) -> Iterator[Finding]:
+def examine(storage_path: Location, address: str | None) -> Iterator[Finding]:
     yield from _packages()
     yield from _devices()
     yield _memory()
@@ -75,15 +77,18 @@ def _memory() -> Finding:
     return Finding(state, "memory", f"{free / 1e9:.1f} GB available", advice)
 
 
-def _storage(path: Path) -> Iterator[Finding]:
+def _storage(place: Location) -> Iterator[Finding]:
     from plmray.errors import PlmrayError
-    from plmray.orchestrate.ray_job import require_folder_path, require_lasting
+    from plmray.orchestrate.ray_job import require_lasting
 
-    try:
-        require_folder_path(path)
-    except PlmrayError as error:
-        yield Finding("bad", "storage", str(error), "give a folder, shared between the nodes")
+    if is_store(place):
+        try:
+            with home_of(place, ".plmray-doctor"):
+                yield Finding("ok", "storage", f"{place} can be written")
+        except PlmrayError as error:
+            yield Finding("bad", "storage", str(error))
         return
+    path = Path(place)
     existing = next(parent for parent in [path.absolute(), *path.absolute().parents] if parent.exists())
     try:
         require_lasting("--storage-path", path, "Give an absolute path on storage that every node shares.")

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
+import signal
+import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from plmray.data.datasets import ProteinData, load_data
 from plmray.errors import FolderError, SetupError
-from plmray.files import FolderLock, append_json_line, read_json_lines
+from plmray.lock import FolderLock
 from plmray.metrics import METRICS
 from plmray.model.backbones import fetch_weights
 from plmray.orchestrate import provenance
@@ -24,36 +28,33 @@ from plmray.orchestrate.phases import Events, InTurn, SearchPhase
 from plmray.orchestrate.prepare import data_facts, make_identifier
 from plmray.orchestrate.process import device_of
 from plmray.orchestrate.progress import Costs, Progress, TimedSource
-from plmray.orchestrate.ray_job import (
-    inside_ray_job,
-    require_folder_path,
-    require_lasting,
-    require_lasting_store,
-)
+from plmray.orchestrate.ray_job import inside_ray_job, require_lasting, require_lasting_store
 from plmray.orchestrate.replicate import AdaptivePhase, ReplicatePhase
-from plmray.orchestrate.sync import record_tracking, sweep_params
+from plmray.orchestrate.sync import TRACKING_FILE, sweep_params, tracking_record, write_outcome
 from plmray.orchestrate.tracking import Mirror, Tracker, log_outcome, tracking_uri
 from plmray.orchestrate.worker import Worker
 from plmray.packing import jobs_at_once, search_width
 from plmray.plan import Plan, choose_engine, make_plan
+from plmray.redact import redacted
 from plmray.report.headline import headline
 from plmray.report.verdict import candidate_summaries
-from plmray.report.write import judge_folder, write_report
-from plmray.results import TrialResult, costs_summary, read_costs, write_costs, write_table
+from plmray.report.write import judge_folder
+from plmray.results import TrialResult, costs_summary, read_costs, write_costs
 from plmray.spec.load import LoadedSweep
 from plmray.spec.sweep import SweepSpec
+from plmray.storage import Location, home_of, is_store, local_copy
 from plmray.trial import Candidate, Identifier
 
 
 @dataclass(frozen=True)
 class RunOptions:
-    storage_path: Path = Path("plmray_runs")
+    storage_path: Location = Path("plmray_runs")
     data_root: Path | None = None
     address: str | None = None
     local: bool = False
     resume: bool = False
     replay: bool = False
-    replay_from: Path | None = None
+    replay_from: Location | None = None
     max_concurrent: int | None = None
 
 
@@ -62,6 +63,7 @@ class Outcome:
     """How a sweep ended. ``exit_code``: 0 complete, 1 some trials failed (or none completed), 130 interrupted."""
 
     folder: Path
+    address: str
     headline: str
     num_failed: int
     num_complete: int
@@ -79,67 +81,71 @@ def run_sweep(sweep: LoadedSweep, options: RunOptions, echo: Callable[[str], Non
     """Run a sweep to its end or its interruption. Raises PlmrayError before any worker starts."""
     check_paths(sweep, options)
     data = load_data(sweep.spec.task, sweep.folder, options.data_root)
-    path = storage_folder(options.storage_path) / sweep.spec.name
-    with FolderLock(path) as lock:
-        folder = SweepFolder(path, lock)
+    with home_of(options.storage_path, sweep.spec.name) as home, FolderLock(home.lock_place, echo) as lock:
+        if home.store is not None:
+            home.store.pull(home.path)
+        folder = SweepFolder(home.path, lock, home.store, echo)
         copy_records(folder, options.replay_from)
         if options.replay and not folder.candidates:
             raise FolderError(
-                f"{path} has no candidates.jsonl to replay; run it without --replay, or --replay-from DIR"
+                f"{home.address} has no candidates.jsonl to replay; run it without --replay, or --replay-from DIR"
             )
         folder.start(sweep.spec, resume=options.resume or options.replay, base=sweep.folder)
         if options.resume:
             folder.forget_failed()
-        return Driver(sweep, options, folder, data, logged(echo, path / "sweep.log")).run()
+        return Driver(sweep, options, folder, data, logged(echo, folder)).run()
 
 
-def logged(echo: Callable[[str], None], file: Path) -> Callable[[str], None]:
+def logged(echo: Callable[[str], None], folder: SweepFolder) -> Callable[[str], None]:
     """Also write every line, with its time, to the sweep's log."""
 
     def both(text: str) -> None:
+        text = redacted(text)
         echo(text)
-        with file.open("a", encoding="utf-8") as stream:
-            stream.write(f"{time.strftime('%Y-%m-%dT%H:%M:%SZ', time.gmtime())} {text}\n")
+        folder.log(f"{time.strftime('%Y-%m-%dT%H:%M:%SZ', time.gmtime())} {text}")
 
     return both
 
 
 def check_paths(sweep: LoadedSweep, options: RunOptions) -> None:
-    """Refuse what a Ray job would lose, and stores this version cannot write."""
-    require_folder_path(options.storage_path)
+    """Refuse what a Ray job would lose."""
     require_lasting("--storage-path", options.storage_path, "Give an absolute path on storage that every node shares.")
     if options.local and (options.address or options.max_concurrent):
         raise SetupError("--local is one process without Ray: drop --address and --max-concurrent, or --local")
     if options.data_root is not None:
         require_lasting("--data-root", options.data_root, "Give an absolute path.")
-    require_lasting_store(sweep.spec.tracking.uri)
-
-
-def storage_folder(path: Path) -> Path:
-    try:
-        path.mkdir(parents=True, exist_ok=True)
-        probe = path / ".plmray-write-test"
-        probe.write_text("")
-        probe.unlink()
-    except OSError as error:
+    uri = sweep.spec.tracking.uri or os.environ.get("MLFLOW_TRACKING_URI")
+    if uri is None and inside_ray_job() and is_store(options.storage_path):
         raise SetupError(
-            f"--storage-path {path} cannot be written ({error.strerror}); choose another folder"
-        ) from error
-    return path.resolve()
+            "the MLflow store of a Ray job lies beside its results, and no database lies in an object store: name "
+            "a server with MLFLOW_TRACKING_URI (--runtime-env-json '{\"env_vars\": …}') or tracking.uri"
+        )
+    require_lasting_store(uri)
 
 
-def copy_records(folder: SweepFolder, source: Path | None) -> None:
+def copy_records(folder: SweepFolder, source: Location | None) -> None:
     """Take candidates and decisions of another sweep folder over, for an exact replay elsewhere."""
     if source is None:
         return
     if folder.candidates:
-        raise FolderError(f"{folder.path} has candidates of its own; replay into a new --storage-path")
-    if not (source / "candidates.jsonl").exists():
-        raise FolderError(f"{source} holds no candidates.jsonl to replay; expected a sweep folder")
-    for name, target in (("candidates.jsonl", folder.candidates), ("decisions.jsonl", folder.decisions)):
-        for line in read_json_lines(source / name):
-            append_json_line(folder.path / name, line)
-            target.append(line)
+        raise FolderError(f"{folder.address} has candidates of its own; replay into a new --storage-path")
+    with local_copy(source) as copy:
+        if not (copy / "candidates.jsonl").exists():
+            raise FolderError(f"{source} holds no candidates.jsonl to replay; expected a sweep folder")
+        folder.adopt_records(copy)
+
+
+@contextlib.contextmanager
+def stopped_like_ctrl_c() -> Iterator[None]:
+    """Being asked to end (SIGTERM: ray job stop, Slurm, Kubernetes) is being interrupted."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 class Driver:
@@ -171,20 +177,24 @@ class Driver:
             )
         make_place, has_gpu, close_place = self._open_place()
         try:
-            identifier = make_identifier(self.sweep, self.data.hash, has_gpu)
-            plan = make_plan(self.spec, data_facts(self.sweep, self.data), identifier, self.sweep.family)
-            bench = make_bench(self.sweep, self.data, plan.precision, self.folder.path, has_gpu=has_gpu)
-            self.folder.write_facts(facts_of(self.data, bench))
-            tracker = self._start_tracking(plan)
-            events = self._events(plan, tracker)
-            interrupted = False
-            try:
-                self._run_phases(make_place(bench), plan, identifier, events)
-            except (Interrupted, KeyboardInterrupt):
-                interrupted = True
-            return self._conclude(tracker, interrupted)
+            with stopped_like_ctrl_c():
+                return self._run(make_place, has_gpu)
         finally:
             close_place()
+
+    def _run(self, make_place: Callable[[Bench], Place], has_gpu: bool) -> Outcome:
+        identifier = make_identifier(self.sweep, self.data.hash, has_gpu)
+        plan = make_plan(self.spec, data_facts(self.sweep, self.data), identifier, self.sweep.family)
+        bench = make_bench(self.sweep, self.data, plan.precision, self.folder.address, has_gpu=has_gpu)
+        self.folder.write_facts(facts_of(self.data, bench))
+        tracker = self._start_tracking(plan)
+        events = self._events(plan, tracker)
+        interrupted = False
+        try:
+            self._run_phases(make_place(bench), plan, identifier, events)
+        except (Interrupted, KeyboardInterrupt):
+            interrupted = True
+        return self._conclude(tracker, interrupted)
 
     def _run_phases(self, place: Place, plan: Plan, identifier: Identifier, events: Events) -> None:
         search = SearchPhase(
@@ -264,11 +274,11 @@ class Driver:
     def _start_tracking(self, plan: Plan) -> Tracker:
         mirror = open_mirror(self.sweep, self.folder)
         tracker = Tracker(mirror)
-        tags = {"plmray.folder": str(self.folder.path), "plmray.precision": plan.precision}
+        tags = {"plmray.folder": self.folder.address, "plmray.precision": plan.precision}
         tags |= {f"plmray.version.{name}": str(version) for name, version in provenance.software().items()}
         source = self.spec.task.dataset or self.spec.task.files
         data = {"name": self.data.name, "hash": self.data.hash, "source": source, "profile": self.data.counts()}
-        record_tracking(self.folder.path, mirror.uri, data)
+        self.folder.write(TRACKING_FILE, tracking_record(mirror.uri, data))
         tracker.put(lambda: mirror.start_sweep(sweep_params(self.spec), tags, data))
         return tracker
 
@@ -295,12 +305,12 @@ class Driver:
 
     def _conclude(self, tracker: Tracker, interrupted: bool) -> Outcome:
         results = list(self.folder.results.values())
-        write_table(self.folder.path, results)
-        write_costs(self.folder.path, self.costs.totals())
-        costs = costs_summary(self.costs.totals())
-        write_importance(self.folder.path, self.spec, results)
+        totals = self.costs.totals()
+        costs = costs_summary(totals)
+        self.folder.conclude(lambda: write_costs(self.folder.path, totals))
+        self.folder.conclude(lambda: write_importance(self.folder.path, self.spec, results))
         verdict = judge_folder(self.folder.path, self.spec, results)
-        write_report(self.folder.path, verdict, self.spec.name, results)
+        self.folder.conclude(lambda: write_outcome(self.folder.path, verdict, self.spec.name, results))
         failed = sum(result.state == "FAILED" for result in results)
         status = "interrupted" if interrupted else "failures" if failed else "complete"
         mirror = tracker.mirror
@@ -308,15 +318,16 @@ class Driver:
         tracker.put(lambda: log_outcome(mirror, verdict, self.folder.path, costs, status))
         complete = tracker.close(self.echo)
         if not complete:
-            self.echo(f"MLflow has not everything yet; once it is reachable run: plmray sync {self.folder.path}")
+            self.echo(f"MLflow has not everything yet; once it is reachable run: plmray sync {self.folder.address}")
         return Outcome(
             folder=self.folder.path,
+            address=self.folder.address,
             headline=headline(verdict),
             num_failed=failed,
             num_complete=sum(result.state == "COMPLETE" for result in results),
             interrupted=interrupted,
             costs=costs,
-            tracking_uri=tracker.mirror.uri,
+            tracking_uri=redacted(tracker.mirror.uri),
             tracking_complete=complete,
         )
 
@@ -328,7 +339,7 @@ def searched_backbones(spec: SweepSpec) -> list[str]:
 
 def open_mirror(sweep: LoadedSweep, folder: SweepFolder) -> Mirror:
     """The mirror of a sweep folder. Inside a Ray job the default store lies beside the results, which last."""
-    default = folder.path.parent if inside_ray_job() else Path.cwd()
+    default = folder.path.parent if inside_ray_job() and folder.store is None else Path.cwd()
     return Mirror(
         uri=tracking_uri(sweep.spec.tracking.uri, default),
         experiment=sweep.spec.tracking.experiment,

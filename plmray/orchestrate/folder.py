@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import logging
 import shutil
+import time
 import uuid
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,12 +17,17 @@ import yaml
 from pyarrow import parquet
 
 from plmray.errors import FolderError
-from plmray.files import FolderLock, append_json_line, read_json_lines, write_atomic
+from plmray.files import append_json_line, patiently, read_json_lines, write_atomic
 from plmray.identity import content_hash
+from plmray.lock import FolderLock
 from plmray.results import TrialResult, read_results, write_result
 from plmray.spec.sweep import SweepSpec
+from plmray.storage import ObjectStore, marks_of
 from plmray.trial import Candidate, Phase
 
+_logger = logging.getLogger(__name__)
+
+PUBLISH_S = 60.0  # how often logs and tables go to an object store while a sweep runs
 _FREE_TO_CHANGE = ("resources", "tracking", "name")
 
 
@@ -27,32 +35,48 @@ class SweepFolder:
     """Writes for one driver, who holds ``lock``; reads for anybody.
 
     Candidates are recorded before they start and decisions before they act, so that a killed sweep
-    goes on, and a finished one can be replayed.
+    goes on, and a finished one can be replayed. Writes wait for storage that is away (``patiently``); with an
+    object store they return once the store has the file.
     """
 
-    def __init__(self, path: Path, lock: FolderLock | None = None) -> None:
+    def __init__(
+        self,
+        path: Path,
+        lock: FolderLock | None = None,
+        store: ObjectStore | None = None,
+        say: Callable[[str], None] = _logger.warning,
+    ) -> None:
         self.path = path
         self.lock = lock
+        self.store = store
+        self.say = say
+        self._published: dict[str, tuple[int, int]] = {}
+        self._next_publish = time.monotonic() + PUBLISH_S
         self.results: dict[str, TrialResult] = {result.trial_id: result for result in read_results(path)}
         self.candidates = list(read_json_lines(path / "candidates.jsonl"))
         self.decisions = list(read_json_lines(path / "decisions.jsonl"))
+
+    @property
+    def address(self) -> str:
+        """Where the sweep lasts, as messages name it."""
+        return self.store.url if self.store else str(self.path)
 
     def start(self, spec: SweepSpec, *, resume: bool, base: Path) -> None:
         """Write ``resolved.yaml``, or check that a resumed sweep is still the same one."""
         file = self.path / "resolved.yaml"
         if not file.exists() or not (self.candidates or self.results or resume):
-            self._write(file, yaml.safe_dump(_resolved(spec, base), sort_keys=False))
+            self.write(file.name, yaml.safe_dump(_resolved(spec, base), sort_keys=False))
             return
         if not resume:
             raise FolderError(
-                f"{self.path} holds a sweep with {len(self.results)} finished trials. Add --resume to go on with it, "
-                "or choose another name or --storage-path."
+                f"{self.address} holds a sweep with {len(self.results)} finished trials. Add --resume to go on, or "
+                "choose another name or --storage-path."
             )
         before, now = _complete(yaml.safe_load(file.read_text())["sweep"]), _resolved(spec, base)["sweep"]
         changed = [k for k in now if k not in _FREE_TO_CHANGE and content_hash(before.get(k)) != content_hash(now[k])]
         if changed:
             raise FolderError(
-                f"{self.path}: the sweep file changed since this sweep began ({', '.join(changed)}). "
+                f"{self.address}: the sweep file changed since this sweep began ({', '.join(changed)}). "
                 "Undo the change, or give the changed sweep another name."
             )
 
@@ -62,7 +86,15 @@ class SweepFolder:
 
     def write_facts(self, facts: Mapping[str, Any]) -> None:
         """``data.json``: what of the data a bundle needs, so that exporting one does not."""
-        self._write(self.path / "data.json", json.dumps(facts, indent=1))
+        self.write("data.json", json.dumps(facts, indent=1))
+
+    def adopt_records(self, other: Path) -> None:
+        """Take candidates and decisions of another sweep over."""
+        for name, target in (("candidates.jsonl", self.candidates), ("decisions.jsonl", self.decisions)):
+            for line in read_json_lines(other / name):
+                target.append(line)
+            if target:
+                self.write(name, "".join(json.dumps(line) + "\n" for line in target))
 
     def record_candidate(self, candidate: Candidate, phase: Phase, index: int, number: int | None = None) -> None:
         record = {
@@ -82,14 +114,15 @@ class SweepFolder:
 
     def write_trial(self, result: TrialResult, curve: Iterable[Mapping[str, Any]]) -> None:
         """Curve first, result last: a trial is finished when its result.json is there."""
-        rows = list(curve)
-        self._check()
+        rows, place = list(curve), f"trials/{result.trial_id}"
         if rows:
             sink = pa.BufferOutputStream()
             parquet.write_table(pa.Table.from_pylist(rows), sink)
-            write_atomic(self.trial_folder(result.trial_id) / "curve.parquet", sink.getvalue().to_pybytes())
-        write_result(self.path, result)
+            self.write(f"{place}/curve.parquet", sink.getvalue().to_pybytes())
+        self._lasting(lambda: write_result(self.path, result), f"{place}/result.json")
         self.results[result.trial_id] = result
+        if time.monotonic() > self._next_publish:
+            self.publish()
 
     def read_curve(self, trial_id: str) -> list[dict[str, Any]]:
         file = self.trial_folder(trial_id) / "curve.parquet"
@@ -104,20 +137,53 @@ class SweepFolder:
         failed = [trial_id for trial_id, result in self.results.items() if result.state == "FAILED"]
         for trial_id in failed:
             shutil.rmtree(self.trial_folder(trial_id), ignore_errors=True)
+            if self.store is not None:
+                self.store.delete([f"trials/{trial_id}/result.json"])
             del self.results[trial_id]
         return len(failed)
 
+    def write(self, name: str, content: str | bytes) -> None:
+        """Write a file of the sweep whole."""
+        self._lasting(lambda: write_atomic(self.path / name, content), name)
+
+    def conclude(self, action: Callable[[], None]) -> None:
+        """Write tables and reports; what changed is published."""
+        self._lasting(action)
+        self.publish()
+
+    def publish(self) -> None:
+        """Upload what changed beside the trials: tables, reports, the log."""
+        self._next_publish = time.monotonic() + PUBLISH_S
+        for name, mark in marks_of(self.path).items() if self.store is not None else ():
+            if self._published.get(name) != mark:
+                self._upload(name)
+                self._published[name] = mark
+
+    def log(self, line: str) -> None:
+        """Add a line to the sweep's log, unless the storage is away: the log decides nothing."""
+        with contextlib.suppress(OSError), (self.path / "sweep.log").open("a", encoding="utf-8") as stream:
+            stream.write(line + "\n")
+
     def _append(self, name: str, record: Mapping[str, Any]) -> None:
-        self._check()
-        append_json_line(self.path / name, {**record, "owner": self.lock.token[:8] if self.lock else ""})
+        line = {**record, "owner": self.lock.token[:8] if self.lock else ""}
+        self._lasting(lambda: append_json_line(self.path / name, line), name)
 
-    def _write(self, path: Path, content: str) -> None:
-        self._check()
-        write_atomic(path, content)
+    def _lasting(self, action: Callable[[], None], *names: str) -> None:
+        """Do a write once the folder is known to be ours, and again until it lasts."""
 
-    def _check(self) -> None:
-        if self.lock is not None:
-            self.lock.check()
+        def checked() -> None:
+            if self.lock is not None:
+                self.lock.check()
+            action()
+
+        patiently(checked, self.path, self.say)
+        for name in names:
+            self._upload(name)
+
+    def _upload(self, name: str) -> None:
+        store = self.store
+        if store is not None:
+            patiently(lambda: store.push(self.path, name), store.url, self.say)
 
 
 def _complete(tree: dict[str, Any]) -> dict[str, Any]:

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
 
+from plmray.redact import redacted
 from plmray.results import TrialResult
 from plmray.seeds import StreamName
 from plmray.trial import Candidate, Phase, Trial
@@ -145,6 +146,6 @@ def job_key(job: Job) -> str:
 
 
 def short_trace(error: BaseException, lines: int = 12) -> str:
-    """The error and the end of its traceback, for a result's ``error`` field."""
+    """The error and the end of its traceback without secrets, for a result's ``error`` field."""
     text = "".join(traceback.format_exception(error)).strip().splitlines()
-    return "\n".join([f"{type(error).__name__}: {error}", *text[-lines:]])
+    return redacted("\n".join([f"{type(error).__name__}: {error}", *text[-lines:]]))

@@ -11,11 +11,8 @@ import logging
 import math
 import os
 import shutil
-import signal
 import socket
 import tempfile
-import threading
-import uuid
 from pathlib import Path
 from typing import Any
 
@@ -72,7 +69,9 @@ class RayCluster:
         self.spec, self.engine, self.costs = spec, engine, costs
         self.max_concurrent = max_concurrent
         self._temporary: Path | None = None
-        self.ledgers: Path | None = None  # where hosts note who trained when they died
+        # On every node a folder of its own. Tune's and Train's state is written there and never read; hosts note
+        # who trained when they died. A node that is lost takes its notes along: it was no trial's fault.
+        self.scratch = tempfile.mkdtemp(prefix="plmray-scratch-")
         self._connect(address or os.environ.get("RAY_ADDRESS") or ("auto" if inside_ray_job() else None))
         try:
             self.shape = _shape(spec, engine, self.nodes, max_concurrent)
@@ -91,7 +90,7 @@ class RayCluster:
         import ray
 
         ray.shutdown()
-        for folder in (self._temporary, self.ledgers):
+        for folder in (self._temporary, self.scratch):
             if folder is not None:
                 shutil.rmtree(folder, ignore_errors=True)
 
@@ -129,8 +128,6 @@ class RayCluster:
         finally:
             os.environ.pop(GCS_PORT_VARIABLE, None)
         logging.getLogger("ray.tune").setLevel(logging.CRITICAL)
-        if threading.current_thread() is threading.main_thread():
-            signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
         self.nodes: list[dict[str, float]] = [node["Resources"] for node in ray.nodes() if node["Alive"]]
 
     def _private_options(self) -> dict[str, Any]:
@@ -232,7 +229,7 @@ class RayPlace:
         self.cluster, self.bench = cluster, bench
         self.concurrency = self.devices = cluster.shape.slots
         self._bench_ref = ray.put(bench)
-        self._hosts = PackHosts(cluster, bench) if bench.engine == "packed" else None
+        self._hosts = PackHosts(cluster) if bench.engine == "packed" else None
         if self._hosts is not None:
             device = "cuda" if bench.use_gpu else "cpu"
             most = _least(cluster.max_concurrent, self._fitting_processes())
@@ -251,12 +248,9 @@ class RayPlace:
 
         ended = self._hosts.free if self._hosts else None
         bridge = Bridge(source, self._config, self.cluster.costs, self.concurrency, ended)
-        assert self.bench.folder is not None
-        store = self.bench.folder / ".tune" / uuid.uuid4().hex[:8]
         try:
-            fit(bridge, self._trainable(), str(store), self.bench.spec.resources.retries, self._reuse)
+            fit(bridge, self._trainable(), self.cluster.scratch, self.bench.spec.resources.retries, self._reuse)
         finally:
-            shutil.rmtree(store.parent, ignore_errors=True)
             if self._hosts is not None:
                 self.cluster.costs.add_packs(self._hosts.facts())
         if bridge.failure is not None:
@@ -285,24 +279,18 @@ class RayPlace:
             return config | {"key": job_key(job), "host": self._hosts.place(job)}
         if not self._reuse:
             shape = self.cluster.shape
-            assert self.bench.folder is not None
-            config |= {
-                "workers": shape.workers,
-                "resources": shape.per_worker,
-                "store": str(self.bench.folder / ".tune" / "train"),
-            }
+            config |= {"workers": shape.workers, "resources": shape.per_worker, "store": self.cluster.scratch}
         return config
 
 
 class PackHosts:
     """One host actor for each device of the cluster, or each share of its CPUs. Jobs go where the fewest are."""
 
-    def __init__(self, cluster: RayCluster, bench: Bench) -> None:
+    def __init__(self, cluster: RayCluster) -> None:
         import ray
 
         from plmray.orchestrate.pack_actor import PackActor
 
-        assert bench.folder is not None
         need = cluster.shape.per_worker
         actor = ray.remote(PackActor).options(
             num_cpus=need["CPU"],
@@ -311,8 +299,7 @@ class PackHosts:
             max_restarts=-1,  # a dead host comes back, and
             max_task_retries=-1,  # the calls that waited for it are asked again
         )
-        cluster.ledgers = bench.folder / ".hosts"
-        ledgers = cluster.ledgers / uuid.uuid4().hex[:8]
+        ledgers = Path(cluster.scratch) / "hosts"
         self.actors = [actor.remote(str(ledgers / f"{n}.json")) for n in range(cluster.shape.slots)]
         self._at: dict[str, int] = {}
 

@@ -30,10 +30,14 @@ DEATHS_BEFORE_FAILED = 3
 
 @dataclass
 class Lease:
-    """A trial's claim on its slots. ``token`` names the process that holds it; ``seen``: when it last asked."""
+    """A trial's claim on its slots. ``token`` names the process that holds it; ``seen``: when it last asked.
+
+    ``past``: processes that held it before. No clock orders them: who is new to the lease takes it over.
+    """
 
     token: str
     seen: float
+    past: set[str] = field(default_factory=set)
     reports: list[dict[str, Any]] = field(default_factory=list)
     error: str | None = None
 
@@ -118,7 +122,8 @@ class PackActor:
             else:
                 job = Job.from_dict(job_record)
                 self._order(lambda host: host.submit(key, job))
-        elif lease.token != token and token > lease.token:  # tokens begin with the time they were made
+        elif lease.token != token and token not in lease.past:
+            lease.past.add(lease.token)
             lease.token = token
         lease.seen = time.monotonic()
         return lease

@@ -216,8 +216,8 @@ class SearchPhase(Phase):
         candidate = self.identifier.candidate(parameters, origin)
         if candidate.id != record["id"]:
             raise FolderError(
-                f"{self.folder.path}: candidate {record['id']} of this sweep is {candidate.id} now; its data, backbone "
-                "weights or precision changed since the sweep began. Restore them, or start under another name."
+                f"{self.folder.address}: candidate {record['id']} of this sweep is {candidate.id} now; its data, "
+                "backbone weights or precision changed since the sweep began. Restore them, or use another name."
             )
         self.numbers[candidate.id] = number
         for decision in self.folder.decisions:  # the rungs, as they stood

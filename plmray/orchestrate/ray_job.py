@@ -6,21 +6,16 @@ import os
 from pathlib import Path
 
 from plmray.errors import SetupError
+from plmray.storage import is_store
 
 
 def inside_ray_job() -> bool:
     return "RAY_JOB_CONFIG_JSON_ENV_VAR" in os.environ
 
 
-def require_folder_path(path: str | Path) -> None:
-    """Raise SetupError for the address of an object store: this version writes folders only."""
-    if str(path).startswith(("s3:/", "gs:/", "gcs:/", "hdfs:/", "abfs:/")):
-        raise SetupError(f"--storage-path {path}: expected a folder (shared, on a cluster), not an object store")
-
-
 def require_lasting(what: str, path: str | Path, remedy: str) -> None:
     """Raise SetupError for a relative path inside a Ray job."""
-    if inside_ray_job() and not Path(path).expanduser().is_absolute():
+    if inside_ray_job() and not is_store(path) and not Path(path).expanduser().is_absolute():
         raise SetupError(
             f"{what} '{path}' is relative, and inside a Ray job the working folder is deleted at the end. {remedy}"
         )

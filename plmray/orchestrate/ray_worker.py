@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import time
+import uuid
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -75,7 +76,7 @@ class PackedCandidate(tune.Trainable):  # type: ignore[misc]
 
     def reset_config(self, config: dict[str, Any]) -> bool:
         self._job, self._key, self._host, self._bench = (config[name] for name in ("job", "key", "host", "bench"))
-        self._token = f"{time.time_ns()}-{os.getpid()}"
+        self._token = uuid.uuid4().hex
         self._heard = 0
         return True
 
@@ -111,7 +112,7 @@ def run_on_group(config: dict[str, Any]) -> None:
     from ray.tune.integration.ray_train import TuneReportCallback
 
     # A new name each attempt: Train would resume a known one, and our trials start over instead.
-    name = f"{tune.get_context().get_trial_id()}-{time.time_ns()}"
+    name = f"{tune.get_context().get_trial_id()}-{uuid.uuid4().hex[:8]}"
     use_gpu = "GPU" in config["resources"]
     trainer = TorchTrainer(
         group_loop,
@@ -139,7 +140,7 @@ def group_loop(config: dict[str, Any]) -> None:
     from plmray.orchestrate.worker import Worker
 
     is_chief = ray.train.get_context().get_world_rank() == 0
-    started: float | None = time.time() - config["asked_at"]
+    started: float | None = max(0.0, time.time() - config["asked_at"])  # two hosts, two clocks
     for report in Worker(ray.get(config["bench"]["ref"]), is_chief).reports(Job.from_dict(config["job"])):
         ray.train.report(packed_report(report, started))
         started = None

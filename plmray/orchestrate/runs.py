@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field, replace
@@ -13,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 
 from plmray.data.batches import EncodedSplit
-from plmray.files import write_atomic
+from plmray.files import patiently, write_atomic
 from plmray.metrics import all_scores, per_class
 from plmray.model.assemble import trainable_count
 from plmray.orchestrate.bench import Bench
@@ -24,6 +25,7 @@ from plmray.results import TrialResult
 from plmray.spec.checks import with_parameters
 from plmray.spec.task import SplitName
 from plmray.spec.train import TrainSpec
+from plmray.storage import trial_files
 from plmray.throughput import arithmetic
 from plmray.train import checkpoint
 from plmray.train.loop import Diverged, Evaluation, Training
@@ -131,28 +133,35 @@ class JobBook:
 
     def conclude(self, run: Run) -> None:
         """The trial's result; the test score is taken here, once, and the weights are kept if asked."""
-        training = run.training
-        folder = self.bench.folder if self.job.keep and self.is_chief else None
-        kept = folder / "trials" / run.trial.id if folder else None
+        outputs = None
         if run.error is None and self.job.take_test and len(self.bench.data.splits["test"]):
-            self._take_test(run, kept)
-        if run.error is None and kept is not None and training.best_state:
-            config, scaling = adapter_config(self.bench, run.settings), training.data.scaling
-            tensors = None if scaling is None else (torch.from_numpy(scaling[0]), torch.from_numpy(scaling[1]))
-            checkpoint.save(kept / "adapter", training.best_state, config, tensors)
+            outputs = self._take_test(run)
+        if run.error is None and self.job.keep and self.is_chief and self.bench.home is not None:
+            say = logging.getLogger(__name__).warning
+            with trial_files(self.bench.home, run.trial.id, say) as kept:
+                patiently(lambda: self._keep(run, outputs, kept), kept, say)
         run.final = self._result(run)
 
-    def _take_test(self, run: Run, kept: Path | None) -> None:
-        """All metrics on the test proteins; the predictions themselves are kept beside the weights."""
+    def _take_test(self, run: Run) -> NDArray[np.float64] | None:
+        """All metrics on the test proteins, and the predictions themselves where they are numbers."""
         outputs, data = run.training.test_outputs(), run.training.data
         targets, judged = data.splits["test"].judged(outputs)
         if not np.isfinite(judged).all():
             run.test_scores = {run.training.metric: math.nan}
-            return
+            return None
         run.test_scores = all_scores(data.kind, targets, judged)
         run.test_classes = per_class(data.kind, targets, judged, data.classes)
-        if kept is not None:
-            write_atomic(kept / "test_outputs.parquet", outputs_table(data.splits["test"], outputs))
+        return outputs
+
+    def _keep(self, run: Run, outputs: NDArray[np.float64] | None, folder: Path) -> None:
+        """Predictions and weights, beside the result that the driver will write."""
+        training = run.training
+        if outputs is not None:
+            write_atomic(folder / "test_outputs.parquet", outputs_table(training.data.splits["test"], outputs))
+        if training.best_state:
+            config, scaling = adapter_config(self.bench, run.settings), training.data.scaling
+            tensors = None if scaling is None else (torch.from_numpy(scaling[0]), torch.from_numpy(scaling[1]))
+            checkpoint.save(folder / "adapter", training.best_state, config, tensors)
 
     def report(self, runs: list[Run], epoch: int, finished: bool = False) -> Report:
         """The job as it stood at ``epoch``, whatever its runs have done since."""

@@ -17,6 +17,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+from plmray.redact import redacted
 from plmray.report.verdict import Verdict
 from plmray.report.write import REPORT_FILES
 from plmray.results import TrialResult
@@ -124,7 +125,7 @@ class Mirror:
         tags = {"plmray.state": result.state, "plmray.engine": result.engine}
         tags |= {f"plmray.provenance.{name}": str(value) for name, value in result.provenance.items()}
         if result.error:
-            tags["plmray.error"] = result.error[:5000]
+            tags["plmray.error"] = redacted(result.error)[:5000]
         self._log(run_id, numbers, tags)
         status = {"COMPLETE": "FINISHED", "PRUNED": "KILLED", "FAILED": "FAILED"}[result.state]
         self._client.set_terminated(run_id, status)
@@ -312,7 +313,7 @@ class Tracker:
             if not self._warned:
                 first_line = (str(error).splitlines() or [""])[0][:200]
                 what = "refuses" if refused else "cannot be reached"
-                logger.warning("MLflow at %s %s (%s); the sweep goes on", self.mirror.uri, what, first_line)
+                logger.warning("%s", redacted(f"MLflow at {self.mirror.uri} {what} ({first_line}); the sweep goes on"))
                 self._warned = True
             self._num_refused += refused
             self._connected = self._connected and refused

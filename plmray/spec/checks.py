@@ -11,6 +11,7 @@ from pydantic import BaseModel, ValidationError
 
 from plmray.errors import nearest_name
 from plmray.metrics import METRICS
+from plmray.redact import has_password
 from plmray.spec.explain import explain, field_model
 from plmray.spec.model_checks import AnyDomain, Found, model_faults
 from plmray.spec.space import ChoiceDomain, FloatDomain, IntDomain, OrdinalDomain, Space, as_list, condition_cycle
@@ -22,6 +23,7 @@ def faults(spec: SweepSpec, folder: Path) -> Found:
     yield from _space_faults(spec)
     yield from _search_faults(spec)
     yield from _objective_faults(spec)
+    yield from _tracking_faults(spec)
     yield from _replicate_faults(spec)
     yield from model_faults(spec, folder)
 
@@ -170,6 +172,15 @@ def _grid_faults(spec: SweepSpec) -> Found:
         yield ("search", "candidates"), f"the grid has {found} points, not {limit}; leave candidates out for all"
     if spec.search.given:
         yield ("search", "given"), "a grid tries every point; drop given"
+
+
+def _tracking_faults(spec: SweepSpec) -> Found:
+    if has_password(spec.tracking.uri or ""):
+        yield (
+            ("tracking", "uri"),
+            "holds a password, which would be kept with every result; leave it out, and set MLFLOW_TRACKING_USERNAME "
+            "and MLFLOW_TRACKING_PASSWORD, or all of MLFLOW_TRACKING_URI, in the environment",
+        )
 
 
 def _objective_faults(spec: SweepSpec) -> Found:

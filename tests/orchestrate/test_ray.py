@@ -6,7 +6,6 @@ import json
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
@@ -20,7 +19,7 @@ from pyarrow import parquet
 
 from plmray.orchestrate.driver import Outcome, RunOptions, run_sweep
 from plmray.results import TrialResult, read_results
-from tests.examples import ROOT, tiny_sweep, write_sweep
+from tests.examples import ROOT, free_port, tiny_sweep, write_sweep
 
 pytestmark = pytest.mark.ray
 
@@ -224,12 +223,6 @@ def cluster(tmp_path: Path) -> Iterator[dict[str, str]]:
     finally:
         subprocess.run(["pkill", "-9", "-f", str(folder)])
         shutil.rmtree(folder, ignore_errors=True)
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def test_ray_job_submit_leaves_its_results_behind(cluster: dict[str, str], tmp_path: Path) -> None:
