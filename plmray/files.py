@@ -71,15 +71,27 @@ def append_json_line(path: Path, record: Mapping[str, Any]) -> None:
 
 def read_json_lines(path: Path) -> Iterator[dict[str, Any]]:
     """Records of a JSON-lines file. A line cut short by a crash is skipped: its write never returned."""
-    if not path.exists():
+    if not path.is_file():
         return
-    for line in path.read_text(encoding="utf-8").splitlines():
+    for line in path.read_bytes().split(b"\n"):
         try:
             record = json.loads(line)
-        except json.JSONDecodeError:
+        except (ValueError, RecursionError):
             continue
         if isinstance(record, dict):
             yield record
+
+
+def read_json(path: Path, advice: str) -> dict[str, Any]:
+    """A JSON object. Raises FolderError with ``advice`` where the file holds none."""
+    try:
+        found = json.loads(path.read_bytes())
+        if not isinstance(found, dict):
+            raise ValueError(f"it holds {type(found).__name__}, expected an object")
+    except (OSError, ValueError, RecursionError) as error:
+        first_line = (str(error).splitlines() or [type(error).__name__])[0]
+        raise FolderError(f"{path} cannot be read ({first_line}); {advice}") from error
+    return found
 
 
 def patiently(action: Callable[[], T], where: object, say: Callable[[str], None]) -> T:

@@ -6,14 +6,16 @@ import json
 import logging
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, get_args
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Union
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import ConfigDict, TypeAdapter
 
 from plmray.errors import FolderError
-from plmray.files import read_json_lines, write_atomic
+from plmray.files import read_json, read_json_lines, write_atomic
 from plmray.trial import Trial
 
 if TYPE_CHECKING:
@@ -21,18 +23,11 @@ if TYPE_CHECKING:
 
 State = Literal["COMPLETE", "PRUNED", "FAILED"]
 
-_NUMBER_OR_NONE = (int, float, type(None))
-_FIELD_TYPES: dict[str, tuple[type, ...]] = {
-    **dict.fromkeys(("candidate_id", "origin", "phase", "engine", "reason", "varied"), (str,)),
-    **dict.fromkeys(("seed", "tokens"), (int,)),
-    **dict.fromkeys(("epochs_run", "seconds"), (int, float)),
-    **dict.fromkeys(("score", "test_score", "selected_epoch", "validation_loss"), _NUMBER_OR_NONE),
-    **dict.fromkeys(("first_train_loss", "last_train_loss"), _NUMBER_OR_NONE),
-    **dict.fromkeys(("test_scores", "parameters", "provenance"), (dict,)),
-    "error": (str, type(None)),
-    "probe": (bool,),
-    "test_classes": (list,),
-}
+LARGEST_NUMBER = 1e100  # a loss beyond it has diverged; statistics of larger ones overflow
+CURVE_NUMBERS = ("step", "epoch", "score", "validation_loss")
+_COSTS = {"wall_s", "slot_s", "trials", "driver_s", "worker_starts", "worker_start_s", "training_s", "train_tokens"}
+_NUMBERS = ("score", "test_score", "selected_epoch", "epochs_run", "seconds")
+_MEASURED = ("trainable_parameters", "train_flops", "validation_flops", "padding_ratio", "peak_flops")
 
 
 @dataclass(frozen=True)
@@ -49,7 +44,7 @@ class TrialResult:
     trial_id: str
     candidate_id: str
     origin: str
-    phase: str
+    phase: Literal["search", "replicate"]
     seed: int
     state: State
     score: float | None = None
@@ -67,9 +62,11 @@ class TrialResult:
     reason: str = ""
     varied: str = ""
     test_scores: dict[str, float] = field(default_factory=dict)
-    test_classes: list[dict[str, Any]] = field(default_factory=list)
+    test_classes: list[dict[str, Union[str, float, None]]] = field(default_factory=list)
     parameters: dict[str, Any] = field(default_factory=dict)
     provenance: dict[str, Any] = field(default_factory=dict)
+
+    __pydantic_config__: ClassVar = ConfigDict(strict=True, extra="forbid")  # of files that are read
 
     @classmethod
     def complete(cls, trial: Trial, *, score: float, **facts: Any) -> TrialResult:
@@ -90,6 +87,11 @@ class TrialResult:
 
     def to_dict(self) -> dict[str, Any]:
         return asdict(self)
+
+
+@cache
+def _strict_result() -> TypeAdapter[TrialResult]:
+    return TypeAdapter(TrialResult)
 
 
 def _identity(trial: Trial) -> dict[str, Any]:
@@ -115,10 +117,11 @@ def read_results(folder: Path) -> list[TrialResult]:
     results = []
     for path in sorted((folder / "trials").glob("*/result.json")):
         try:
-            result = TrialResult.from_dict(json.loads(path.read_text(encoding="utf-8")))
+            result = _strict_result().validate_json(path.read_bytes())
             _require_sound(result, path.parent.name)
-        except (ValueError, TypeError) as error:
-            logging.getLogger(__name__).warning("%s is no result (%s); its trial counts as not run", path, error)
+        except (ValueError, IsADirectoryError) as error:
+            reason = str(error).splitlines()[0]
+            logging.getLogger(__name__).warning("%s is no result (%s); its trial counts as not run", path, reason)
         else:
             results.append(result)
     order = {"search": 0, "replicate": 1}
@@ -126,15 +129,18 @@ def read_results(folder: Path) -> list[TrialResult]:
 
 
 def _require_sound(result: TrialResult, name: str) -> None:
-    """Raise ValueError where a result's parts are not what they should be, or belong to another trial."""
+    """Raise ValueError where a result belongs to another trial, or its parts cannot be."""
     if result.trial_id != name:
         raise ValueError(f"it says it is trial {result.trial_id!r}")
-    if result.state not in get_args(State):
-        raise ValueError(f"its state is {result.state!r}")
-    for field_name, kinds in _FIELD_TYPES.items():
-        value = getattr(result, field_name)
-        if not isinstance(value, kinds) or (isinstance(value, bool) and bool not in kinds):
-            raise ValueError(f"its {field_name} is {value!r}")
+    if not 0 <= result.seed < 2**32 or not 0 <= result.tokens < 2**63:
+        raise ValueError(f"its seed is {result.seed}, its tokens are {result.tokens}")
+    numbers = {**{key: getattr(result, key) for key in _NUMBERS}, **result.test_scores}
+    numbers |= {key: result.provenance.get(key) for key in _MEASURED}
+    for key, value in numbers.items():
+        if value is not None and (not isinstance(value, int | float) or abs(value) > LARGEST_NUMBER):
+            raise ValueError(f"its {key} is {value!r}")
+    if any({"class", "units"} - row.keys() for row in result.test_classes):
+        raise ValueError("its test_classes lack a class or its units")
     if (result.score is not None) != (result.state == "COMPLETE"):
         raise ValueError(f"a trial that is {result.state} has the score {result.score!r}")
 
@@ -146,7 +152,11 @@ def write_costs(folder: Path, totals: Mapping[str, float]) -> None:
 def read_costs(folder: Path) -> dict[str, float]:
     """Sums of seconds and tokens over all runs of a sweep; empty before the first has ended."""
     file = folder / "costs.json"
-    costs: dict[str, float] = json.loads(file.read_text()) if file.exists() else {}
+    costs = read_json(file, "remove it: it says where time went, no more") if file.exists() else {}
+    if costs and not (costs.keys() >= _COSTS and all(isinstance(v, int | float) and v >= 0 for v in costs.values())):
+        raise FolderError(
+            f"{file} lacks numbers, or has some that are none; remove it: it says where time went, no more"
+        )
     return costs
 
 
@@ -158,16 +168,28 @@ def read_decisions(folder: Path) -> list[dict[str, Any]]:
 def read_importance(folder: Path) -> dict[str, Any] | None:
     """What Optuna's evaluators said of the searched candidates; None where they were not asked."""
     file = folder / "importance.json"
-    found: dict[str, Any] | None = json.loads(file.read_text()) if file.exists() else None
-    return found
+    return read_json(file, "remove it; the next --resume makes it again") if file.exists() else None
 
 
 def read_curves(folder: Path, trials: Iterable[str]) -> dict[str, list[dict[str, Any]]]:
-    """Evaluations of those trials that have some, by trial id."""
+    """Evaluations of those trials that have some that can be read, by trial id."""
+    found = {trial: read_curve(folder / "trials" / trial / "curve.parquet") for trial in trials}
+    return {trial: curve for trial, curve in found.items() if curve}
+
+
+def read_curve(file: Path) -> list[dict[str, Any]]:
+    """A trial's evaluations; none where the file is missing or damaged: a curve decides nothing."""
+    import pyarrow as pa
     from pyarrow import parquet
 
-    files = {trial: folder / "trials" / trial / "curve.parquet" for trial in trials}
-    return {trial: parquet.read_table(file).to_pylist() for trial, file in files.items() if file.exists()}
+    if not file.exists():
+        return []
+    try:
+        rows: list[dict[str, Any]] = parquet.read_table(file).to_pylist()
+    except (pa.ArrowException, OSError, ValueError) as error:
+        logging.getLogger(__name__).warning("%s is left out: %s", file, str(error).splitlines()[0])
+        return []
+    return [row for row in rows if all(isinstance(row.get(name), int | float) for name in CURVE_NUMBERS)]
 
 
 def costs_summary(totals: Mapping[str, float]) -> dict[str, float]:
@@ -180,21 +202,22 @@ def costs_summary(totals: Mapping[str, float]) -> dict[str, float]:
     if not totals:
         return {}
     known = {"padding_of": 0.0, "padded_tokens": 0.0, "peak_flops": 0.0, "room_ticks": 0.0, **totals}
+    wall_s = max(totals["wall_s"], 1e-9)
     summary = {
         "wall_s": totals["wall_s"],
         "trials": totals["trials"],
-        "trials_per_hour": 3600 * totals["trials"] / totals["wall_s"],
+        "trials_per_hour": 3600 * totals["trials"] / wall_s,
         "driver_s_per_trial": totals["driver_s"] / max(1.0, totals["trials"]),
         "worker_starts": totals["worker_starts"],
         "worker_start_s_mean": totals["worker_start_s"] / max(1.0, totals["worker_starts"]),
-        "training_share_of_wall": totals["training_s"] / totals["slot_s"],
+        "training_share_of_wall": totals["training_s"] / max(totals["slot_s"], 1e-9),
         "train_tokens": totals["train_tokens"],
-        "train_tokens_per_s": totals["train_tokens"] / totals["wall_s"],
+        "train_tokens_per_s": totals["train_tokens"] / wall_s,
     }
     if known["padding_of"]:
         summary["padding_ratio"] = known["padded_tokens"] / known["padding_of"]
     if known["peak_flops"]:
-        possible = known["peak_flops"] * totals["slot_s"]
+        possible = known["peak_flops"] * max(totals["slot_s"], 1e-9)
         summary["mfu"] = known["train_flops"] / possible
         summary["mfu_validation"] = known["validation_flops"] / possible
     if known["room_ticks"]:

@@ -68,8 +68,12 @@ class RunTable:
 
 def read_runs(path: Path) -> RunTable:
     """A table of runs; a sweep folder gives its ``results.parquet``. Raises DataError on what cannot be read."""
-    file = path / "results.parquet" if path.is_dir() else path
-    if not file.is_file():
+    try:
+        file = path / "results.parquet" if path.is_dir() else path
+        there = file.is_file()
+    except (OSError, ValueError):  # no name that a file can have
+        file, there = path, False
+    if not there:
         expected = "a sweep folder with results.parquet" if path.is_dir() else "a CSV, TSV or Parquet file"
         raise _fault(str(path), "", f"not found; expected {expected}")
     names, rows = _read_parquet(file) if file.suffix == ".parquet" else _read_text(file)
@@ -89,9 +93,9 @@ def _read_parquet(file: Path) -> tuple[list[str], list[Sequence[Any]]]:
 
     try:
         table = parquet.read_table(file)
-    except (pa.ArrowInvalid, OSError) as error:
+        return table.column_names, list(zip(*(column.to_pylist() for column in table.columns), strict=True))
+    except (pa.ArrowException, OSError, ValueError, OverflowError) as error:
         raise _unreadable(file, str(error)) from error
-    return table.column_names, list(zip(*(column.to_pylist() for column in table.columns), strict=True))
 
 
 def _read_text(file: Path) -> tuple[list[str], list[Sequence[Any]]]:

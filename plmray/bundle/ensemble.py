@@ -47,16 +47,21 @@ class Ensemble:
         backbone = self.facts.settings.backbone
         if backbone.embeddings is not None:
             raise SetupError(f"{folder} was trained on embeddings of your own: there is no encoder to predict with")
-        self.tokenizer = ResidueTokenizer.from_dict(self.facts.tokenizer)
         fetch_weights(backbone, folder)
         if self.facts.weights_hash != weights_hash(backbone, folder):
             raise FolderError(f"the weights of '{backbone.name}' are not those that {folder} was trained on")
         encoder = load_encoder(backbone, folder)
+        config: Any = encoder.config
+        self.width = int(config.hidden_size)
+        try:
+            self.tokenizer = ResidueTokenizer.from_dict(self.facts.tokenizer, config.vocab_size)
+        except ValueError as error:
+            raise FolderError(f"{folder}: its tokenizer cannot be used ({error}); export the bundle again") from error
         dtype = torch.float64 if self.facts.precision == "fp64" else torch.float32
         self.encoder = encoder.to(self.device, dtype).eval()
         self.autocast = torch.bfloat16 if self.facts.precision == "bf16" else None
         self.models = [self._model(folder, seed).to(self.device, dtype).eval() for seed in self.facts.seeds]
-        self.scaling = [_scaling(seed_folder(folder, seed), self.device, dtype) for seed in self.facts.seeds]
+        self.scaling = [self._scaling(seed_folder(folder, seed), dtype) for seed in self.facts.seeds]
 
     def _model(self, folder: Path, seed: int) -> ProteinModel:
         facts = self.facts
@@ -66,6 +71,13 @@ class Ensemble:
         load_tensors(model, checkpoint.load(seed_folder(folder, seed), selected_tensors(model)))
         model.autocast_dtype = self.autocast
         return model
+
+    def _scaling(self, folder: Path, dtype: torch.dtype) -> tuple[Tensor, Tensor] | None:
+        """Mean and SD of the training embeddings, where the head reads standardised ones."""
+        found, wanted = checkpoint.load_scaling(folder), self.facts.settings.head.standardize
+        if (found is not None) != wanted or (found is not None and len(found[0]) != self.width):
+            raise FolderError(f"{folder}: its scaling does not belong to these settings; export the bundle again")
+        return None if found is None else (found[0].to(self.device, dtype), found[1].to(self.device, dtype))
 
     def predict(self, sequences: Sequence[str]) -> list[Predicted]:
         """Predictions of each protein, in their order, whatever stands beside it. Raises ValueError on no residue."""
@@ -123,9 +135,3 @@ class Ensemble:
 def _two_dimensional(kind: Any, outputs: NDArray[np.float64]) -> NDArray[np.float64]:
     likely = probabilities(kind, outputs)
     return likely[:, None] if likely.ndim == 1 else likely
-
-
-def _scaling(folder: Path, device: torch.device, dtype: torch.dtype) -> tuple[Tensor, Tensor] | None:
-    """Mean and SD of the training embeddings, where the head reads standardised ones."""
-    found = checkpoint.load_scaling(folder)
-    return None if found is None else (found[0].to(device, dtype), found[1].to(device, dtype))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import os
 import shutil
@@ -12,21 +11,22 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from pydantic import ValidationError
 
 from plmray.bundle.card import model_card
 from plmray.bundle.folder import BundleFacts, seed_folder
 from plmray.errors import FolderError, nearest_name
-from plmray.files import write_atomic
+from plmray.files import read_json, write_atomic
 from plmray.identity import candidate_id
 from plmray.model.backbones import fetch_weights
 from plmray.report.verdict import CandidateRow
 from plmray.report.write import judge_folder
 from plmray.results import TrialResult, read_results, require_folder
 from plmray.spec.checks import with_parameters
-from plmray.spec.load import load_resolved
+from plmray.spec.load import load_resolved, read_resolved
 from plmray.spec.names import family, known_backbone, local_folder, weights_hash
 from plmray.spec.sweep import SweepSpec
-from plmray.train.checkpoint import HEAD_FILE
+from plmray.train.checkpoint import CHECKPOINT_FILES, HEAD_FILE
 from plmray.trial import identifying_settings, identifying_task
 
 
@@ -40,13 +40,13 @@ def export(folder: Path, out: Path, candidate: str | None = None) -> BundleFacts
     spec, results = load_resolved(require_folder(folder)), read_results(folder)
     row = _chosen(folder, spec, results, candidate)
     trials = _trials_with_weights(folder, results, row.candidate_id)
-    base = Path(yaml.safe_load((folder / "resolved.yaml").read_text())["folder"])
+    base = Path(read_resolved(folder)["folder"])
     facts = _facts(folder, base, spec, row, trials)
     temporary = out.with_name(f".{out.name}.{os.getpid()}.tmp")
     try:
         facts = _with_backbone(facts, base, temporary)
         for trial in trials:
-            shutil.copytree(folder / "trials" / trial.trial_id / "adapter", seed_folder(temporary, trial.seed))
+            _copy_weights(folder / "trials" / trial.trial_id / "adapter", seed_folder(temporary, trial.seed))
         facts.write(temporary)
         write_atomic(temporary / "README.md", model_card(facts))
         write_atomic(temporary / "MLmodel", yaml.safe_dump(mlflow_model(), sort_keys=False))
@@ -54,6 +54,16 @@ def export(folder: Path, out: Path, candidate: str | None = None) -> BundleFacts
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
     return facts
+
+
+def _copy_weights(source: Path, target: Path) -> None:
+    """The files of a checkpoint, and no others; a link could lead anywhere."""
+    target.mkdir(parents=True)
+    for name in CHECKPOINT_FILES:
+        if (source / name).is_symlink():
+            raise FolderError(f"{source / name} is a link; a checkpoint has files of its own")
+        if (source / name).is_file():
+            shutil.copy2(source / name, target / name)
 
 
 def mlflow_model() -> dict[str, Any]:
@@ -93,8 +103,11 @@ def _facts(folder: Path, base: Path, spec: SweepSpec, row: CandidateRow, trials:
     file = folder / "data.json"
     if not file.is_file():
         raise FolderError(f"{folder} has no data.json: an earlier plmray made it. Resume the sweep once, then export.")
-    data: dict[str, Any] = json.loads(file.read_text())
-    settings = with_parameters(spec.train, row.parameters)
+    data = _read_data(file)
+    try:
+        settings = with_parameters(spec.train, row.parameters)
+    except ValidationError as error:
+        raise FolderError(f"{row.candidate_id} has parameters that do not fit its sweep: {error}") from error
     if settings.pooling == "padded_mean":
         raise FolderError(
             "pooling: padded_mean makes a prediction depend on its neighbours; it is for comparison alone"
@@ -133,6 +146,17 @@ def _facts(folder: Path, base: Path, spec: SweepSpec, row: CandidateRow, trials:
         scores=_scores(row, trials),
         software={key: provenance[key] for key in ("plmray", "torch", "transformers", "peft") if key in provenance},
     )
+
+
+def _read_data(file: Path) -> dict[str, Any]:
+    """``data.json``. Raises FolderError where it is not what a sweep writes."""
+    advice = "resume the sweep once, and it is written again"
+    data = read_json(file, advice)
+    kinds = {"hash": str, "precision": str, "classes": list, "window": list, "tokenizer": dict}
+    wrong = [key for key, kind in kinds.items() if not isinstance(data.get(key), kind)]
+    if wrong:
+        raise FolderError(f"{file} is damaged ({', '.join(wrong)}); {advice}")
+    return data
 
 
 def _scores(row: CandidateRow, trials: Sequence[TrialResult]) -> dict[str, Any]:

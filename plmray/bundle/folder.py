@@ -10,11 +10,14 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict, dataclass, field
+from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar, Literal
+
+from pydantic import ConfigDict, TypeAdapter
 
 from plmray.errors import FolderError
-from plmray.files import write_atomic
+from plmray.files import read_json, write_atomic
 from plmray.metrics import Kind
 from plmray.spec.families import Family
 from plmray.spec.known_tasks import Level
@@ -39,7 +42,7 @@ class BundleFacts:
     classes: tuple[str, ...]
     settings: TrainSpec
     family: Family
-    precision: str
+    precision: Literal["fp64", "fp32", "bf16"]
     weights_hash: str
     data_hash: str
     tokenizer: dict[str, Any]
@@ -49,6 +52,8 @@ class BundleFacts:
     scores: dict[str, Any] = field(default_factory=dict)
     software: dict[str, Any] = field(default_factory=dict)
     version: int = VERSION
+
+    __pydantic_config__: ClassVar = ConfigDict(strict=True, extra="forbid")
 
     @property
     def num_outputs(self) -> int:
@@ -64,17 +69,38 @@ class BundleFacts:
         file = folder / BUNDLE_FILE
         if not file.is_file():
             raise FolderError(f"{folder} is no bundle (no {BUNDLE_FILE}); make one with: plmray export DIR -o BUNDLE")
+        advice = "export the bundle again"
+        version = read_json(file, advice).get("version")
+        if type(version) is not int or version != VERSION:
+            raise FolderError(f"{file}: version {version}, this plmray reads {VERSION}; {advice}")
         try:
-            tree: dict[str, Any] = json.loads(file.read_text())
-            version = tree.get("version")
-            if version != VERSION:
-                raise FolderError(f"{file}: version {version}, this plmray reads {VERSION}; export it again")
-            tree["settings"] = TrainSpec.model_validate_json(json.dumps(tree["settings"]))
-            tree |= {key: tuple(tree[key]) for key in ("classes", "seeds", "window")}
-            return cls(**tree)
-        except (ValueError, TypeError, KeyError) as error:
-            first_line = (str(error).splitlines() or [type(error).__name__])[0]
-            raise FolderError(f"{file} cannot be read ({first_line}); export the bundle again") from error
+            facts = _reader().validate_json(file.read_bytes(), strict=True)
+            facts.require_sound()
+        except ValueError as error:
+            lines = str(error).splitlines() or [type(error).__name__]
+            raise FolderError(f"{file} cannot be read ({' '.join(lines[:3])}); {advice}") from error
+        return facts
+
+    def require_sound(self) -> None:
+        """Raise ValueError where facts do not fit each other."""
+        first, last = self.window
+        if first < 0 or (last is not None and last <= first):
+            raise ValueError(f"window: {first}, {last}")
+        if not self.seeds or len(set(self.seeds)) < len(self.seeds) or not all(0 <= s < 2**32 for s in self.seeds):
+            raise ValueError(f"seeds: {self.seeds}")
+        if self.cut_at is not None and self.cut_at < 1:
+            raise ValueError(f"cut_at: {self.cut_at}")
+        fewest, most = _NUM_CLASSES[self.kind]
+        if not fewest <= len(self.classes) <= most:
+            raise ValueError(f"{len(self.classes)} classes of a {self.kind} task")
+
+
+_NUM_CLASSES = {"regression": (0, 0), "binary": (2, 2), "classification": (2, 10**6), "multilabel": (1, 10**6)}
+
+
+@cache
+def _reader() -> TypeAdapter[BundleFacts]:
+    return TypeAdapter(BundleFacts)
 
 
 def seed_folder(folder: Path, seed: int) -> Path:

@@ -18,7 +18,7 @@ from plmray.bundle.folder import BundleFacts
 from plmray.bundle.proteins import checked, read_stream
 from plmray.data.formats import Row
 from plmray.errors import FolderError
-from plmray.files import write_atomic
+from plmray.files import read_json, write_atomic
 from plmray.identity import file_hash
 
 CHUNK = 512  # proteins between two lines of progress; a stop loses one chunk
@@ -34,6 +34,8 @@ def predict_file(bundle: Path, proteins: Path, out: Path, *, echo: Callable[[str
     count, content = checked(proteins, facts)
     work = _Unfinished(out, {"bundle": file_hash(bundle / "bundle.json"), "proteins": content})
     done = work.begin(columns(facts))
+    if not 0 <= done <= count:
+        raise FolderError(f"{work.note} speaks of {done} of {count} proteins; remove it, or give another name")
     if done:
         echo(f"{done} of {count} proteins were predicted before")
     if done < count:
@@ -103,14 +105,18 @@ class _Unfinished:
         if self.out.exists():
             raise FolderError(f"{self.out} is there already; give another name, or remove it")
         if self.note.is_file() and self.file.is_file():
-            known = json.loads(self.note.read_text())
-            if known["owner"] != self.owner:
+            advice = f"remove it and {self.file.name}, or give another name"
+            known = read_json(self.note, advice)
+            if known.get("owner") != self.owner:
                 raise FolderError(
                     f"{self.file} is of other proteins or another bundle; remove it, or give another name"
                 )
+            size, done = known.get("bytes"), known.get("done")
+            if type(size) is not int or type(done) is not int or not 0 <= size <= self.file.stat().st_size:
+                raise FolderError(f"{self.note} does not fit its file; {advice}")
             with self.file.open("rb+") as stream:
-                stream.truncate(known["bytes"])  # what a stop cut short
-            return int(known["done"])
+                stream.truncate(size)  # what a stop cut short
+            return done
         self.out.parent.mkdir(parents=True, exist_ok=True)
         self.file.write_text("")
         self.append([header], 0)

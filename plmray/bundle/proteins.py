@@ -28,10 +28,10 @@ def read_stream(path: Path) -> Iterator[Row]:
             yield from (
                 _fasta(path, stream) if suffix in FASTA_SUFFIXES else _table(path, stream, TABLE_SUFFIXES[suffix])
             )
-    except OSError as error:
-        raise _fault(path, f"cannot be read ({error.strerror})") from error
     except UnicodeDecodeError as error:
         raise _fault(path, f"is not UTF-8 text (byte {error.start}); save it as UTF-8") from error
+    except (OSError, ValueError, csv.Error) as error:
+        raise _fault(path, f"cannot be read ({getattr(error, 'strerror', None) or error})") from error
 
 
 def _fasta(path: Path, stream: TextIO) -> Iterator[Row]:

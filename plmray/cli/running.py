@@ -34,6 +34,13 @@ if TYPE_CHECKING:
 @click.option("--replay", is_flag=True, help="Follow the folder's recorded candidates and decisions exactly.")
 @click.option("--replay-from", type=Place, help="Follow the records of another sweep folder, in a new one.")
 @click.option("--max-concurrent", type=click.IntRange(min=1), help="Jobs at a time (default: what fits).")
+@click.option(
+    "--wait-for-gpus",
+    type=click.IntRange(min=0),
+    default=0,
+    metavar="N",
+    help="Ask an autoscaling cluster for N GPUs first.",
+)
 @click.option("--local", is_flag=True, help="In this process, without Ray, one trial after the other.")
 @click.option("--smoke-test", is_flag=True, help="Two candidates, one epoch: does everything work?")
 @click.option("-y", "--yes", is_flag=True, help="Do not ask before starting.")

@@ -207,7 +207,7 @@ def sweep_runs(runs: Any, anchors: bool) -> Any:
     blindly drawn candidates on their fixed grid alone."""
     from plmray.trial import FIXED_GRID
 
-    columns = runs.columns
+    columns = {name: runs.column(name) for name in ("phase", "varied", "probe", "origin", "reason")}
     phase = "replicate" if "replicate" in columns["phase"] else "search"
     rows = [
         n
@@ -215,7 +215,9 @@ def sweep_runs(runs: Any, anchors: bool) -> Any:
         if own == phase and not columns["varied"][n] and not columns["probe"][n]
     ]
     if anchors:
-        rows = [n for n in rows if "random" in columns["origin"][n].split("+") and columns["reason"][n] == FIXED_GRID]
+        rows = [
+            n for n in rows if "random" in str(columns["origin"][n]).split("+") and columns["reason"][n] == FIXED_GRID
+        ]
     return runs.where(rows)
 
 

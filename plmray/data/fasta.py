@@ -20,12 +20,15 @@ class Entry:
 
 
 def read_text(path: Path) -> str:
-    """A file as text. Raises DataError where it is not UTF-8."""
+    """A file as text. Raises DataError where it cannot be read, or is not UTF-8."""
     try:
         return path.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError as error:
         message = f"is not UTF-8 text (byte {error.start}); save it as UTF-8"
         raise DataError([Fault("task.files", message, str(path))]) from error
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or str(error)
+        raise DataError([Fault("task.files", f"cannot be read ({reason}); expected a file", str(path))]) from error
 
 
 def read_fasta(path: Path) -> list[Entry]:

@@ -11,7 +11,6 @@ import tempfile
 import urllib.error
 import urllib.request
 import zipfile
-import zlib
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -19,11 +18,12 @@ from pathlib import Path
 from plmray.data.formats import Row
 from plmray.data.known import SOURCES, rows_hash
 from plmray.data.splits import by_columns
-from plmray.errors import DataError, Fault
-from plmray.files import write_atomic
+from plmray.errors import DataError, Fault, FolderError
+from plmray.files import read_json, write_atomic
 from plmray.spec.known_tasks import KNOWN_TASKS
 
 TIMEOUT_S = 60.0
+LARGEST_MEMBER = 2**30
 CHECKSUMS = "checksums.json"
 
 
@@ -93,13 +93,20 @@ def _member(name: str, address: str, content: bytes, member: str | None) -> byte
         return content
     try:
         if zipfile.is_zipfile(io.BytesIO(content)):
-            return zipfile.ZipFile(io.BytesIO(content)).read(member)
+            with zipfile.ZipFile(io.BytesIO(content)).open(member) as stream:
+                return _within_limit(stream.read(LARGEST_MEMBER + 1))
         with tarfile.open(fileobj=io.BytesIO(content)) as archive:
-            stream = archive.extractfile(member)
-            assert stream is not None
-            return stream.read()
-    except (KeyError, AssertionError, tarfile.TarError, zipfile.BadZipFile, EOFError, zlib.error, OSError) as error:
+            found = archive.extractfile(member)
+            assert found is not None
+            return _within_limit(found.read(LARGEST_MEMBER + 1))
+    except Exception as error:  # what a damaged archive raises is open-ended, and all of it means the same
         raise _fault(f"{name}: {address} holds no {member} ({error}); it may have moved") from error
+
+
+def _within_limit(content: bytes) -> bytes:
+    if len(content) > LARGEST_MEMBER:
+        raise ValueError(f"it unpacks to more than {LARGEST_MEMBER} bytes")
+    return content
 
 
 def verify(name: str, rows: list[Row], root: Path) -> None:
@@ -126,8 +133,10 @@ def _check_counts(name: str, rows: list[Row], root: Path) -> None:
 
 def _first_copy(root: Path) -> dict[str, str]:
     file = root / CHECKSUMS
-    known: dict[str, str] = json.loads(file.read_text()) if file.is_file() else {}
-    return known
+    try:
+        return read_json(file, "remove it") if file.is_file() else {}
+    except FolderError as error:
+        raise _fault("cannot be read; remove it, and the data are checked by their number alone", file) from error
 
 
 def _fault(message: str, file: Path | None = None) -> DataError:

@@ -65,11 +65,11 @@ def _fault(path: Path, message: str, line: int = 0, key: str = "task.files") -> 
 
 def _table(path: Path, columns: ColumnsSpec, separator: str) -> Iterator[Row]:
     reader = csv.reader(io.StringIO(read_text(path), newline=""), delimiter=separator)
-    header = next(reader, None)
-    if not header:
-        raise _fault(path, "is empty; expected a header line")
-    index = _column_index(path, header, columns)
     try:
+        header = next(reader, None)
+        if not header:
+            raise _fault(path, "is empty; expected a header line")
+        index = _column_index(path, header, columns)
         for cells in reader:
             if not cells:
                 continue
@@ -89,9 +89,10 @@ def _parquet(path: Path, columns: ColumnsSpec) -> Iterator[Row]:
         names = parquet.read_schema(path).names
         index = _column_index(path, names, columns)
         table = parquet.read_table(path, columns=[names[position] for position in index.values()])
-    except pyarrow.ArrowInvalid as error:
-        raise _fault(path, f"is no Parquet file: {error}") from error
-    cells = {field: table.column(names[position]).to_pylist() for field, position in index.items()}
+        cells = {field: table.column(names[position]).to_pylist() for field, position in index.items()}
+    except (pyarrow.ArrowException, OSError, ValueError, OverflowError) as error:
+        first_line = (str(error).splitlines() or [type(error).__name__])[0]
+        raise _fault(path, f"is no Parquet file that can be read: {first_line}") from error
     for number in range(table.num_rows):
         yield _row(path, number + 1, {field: _text(column[number]) for field, column in cells.items()})
 

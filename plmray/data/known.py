@@ -118,15 +118,21 @@ def _tape_rows(path: Path, target: str, split: str) -> list[Row]:
     """TAPE's JSON: a list of records with ``primary`` and a list of one value."""
     try:
         records: list[dict[str, Any]] = json.loads(path.read_text())
-        pairs = [(record["primary"], record[target]) for record in records]
-    except (ValueError, KeyError, TypeError) as error:
+        pairs = [(_text(record["primary"]), record[target]) for record in records]
+        values = [str(value[0] if isinstance(value, list) else value) for _, value in pairs]
+    except (ValueError, LookupError, TypeError, RecursionError) as error:
         message = f"is no TAPE file of '{target}' ({type(error).__name__}: {error})"
         raise DataError([Fault("task.dataset", message, str(path))]) from error
-    values = [str(value[0] if isinstance(value, list) else value) for _, value in pairs]
     return [
         Row(str(path), n, f"{split}-{n}", sequence, value, split, None)
         for n, ((sequence, _), value) in enumerate(zip(pairs, values, strict=True), start=1)
     ]
+
+
+def _text(value: object) -> str:
+    if not isinstance(value, str):
+        raise TypeError(f"a sequence is {value!r}")
+    return value
 
 
 _AFL = "FLIP (AFL-3.0)"

@@ -12,6 +12,7 @@ from plmray.data.fasta import read_fasta, read_text
 from plmray.data.formats import FASTA_SUFFIXES, Row, read_rows
 from plmray.errors import DataError, Fault, nearest_name
 from plmray.metrics import Kind
+from plmray.spec.names import is_there
 from plmray.spec.task import ColumnsSpec
 
 NO_LABEL = "-."  # in the place of a class
@@ -80,7 +81,7 @@ def _folder_values(rows: list[Row], folder: Path) -> Iterator[tuple[str, list[st
     """Labels in the order of their positions; each line's residue must be the sequence's."""
     for row in rows:
         file = folder / f"zscores{row.id}.txt"
-        if not file.is_file():
+        if "/" in row.id or not is_there(file):
             continue
         parts = [line.split() for line in read_text(file).splitlines() if line.strip()]
         letters = "".join(part[0] for part in parts)

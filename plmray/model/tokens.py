@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -47,11 +47,24 @@ class ResidueTokenizer:
         return {"table": letters, "front": list(self.front), "back": list(self.back), "pad_id": self.pad_id}
 
     @classmethod
-    def from_dict(cls, tree: dict[str, Any]) -> ResidueTokenizer:
-        table = np.full(256, -1, dtype=np.int16)
-        for letter, number in tree["table"].items():
-            table[ord(letter)] = number
-        return cls(table, tuple(tree["front"]), tuple(tree["back"]), tree["pad_id"])
+    def from_dict(cls, tree: dict[str, Any], vocabulary: int) -> ResidueTokenizer:
+        """What ``to_dict`` made. Raises ValueError where that is not so, or the encoder has no such tokens."""
+        letters, front, back = tree.get("table"), tree.get("front"), tree.get("back")
+        if not isinstance(letters, dict) or set(letters) != set(AMINO_ACIDS + UNUSUAL):
+            raise ValueError("its table is not one of the residues")
+        if not isinstance(front, list) or not isinstance(back, list):
+            raise ValueError("it has no marks")
+        ids = [*letters.values(), *front, *back, tree.get("pad_id")]
+        if not all(type(number) is int and 0 <= number < vocabulary for number in ids):
+            raise ValueError(f"its tokens are not all among the encoder's {vocabulary}")
+        return cls(_bytes_table(letters), tuple(front), tuple(back), tree["pad_id"])
+
+
+def _bytes_table(letters: Mapping[str, int]) -> NDArray[np.int16]:
+    table = np.full(256, -1, dtype=np.int16)
+    for letter, number in letters.items():
+        table[ord(letter)] = number
+    return table
 
 
 def esm2_tokenizer() -> ResidueTokenizer:
@@ -86,9 +99,4 @@ def _ids(tokenizer: Any, sequence: str, rules: FamilyRules, *, marks: bool) -> l
 
 
 def _table(number: dict[str, int]) -> NDArray[np.int16]:
-    table = np.full(256, -1, dtype=np.int16)
-    for letter in AMINO_ACIDS:
-        table[ord(letter)] = number[letter]
-    for letter in UNUSUAL:
-        table[ord(letter)] = number["X"]
-    return table
+    return _bytes_table({letter: number[letter] for letter in AMINO_ACIDS} | dict.fromkeys(UNUSUAL, number["X"]))

@@ -56,6 +56,7 @@ class RunOptions:
     replay: bool = False
     replay_from: Location | None = None
     max_concurrent: int | None = None
+    wait_for_gpus: int = 0
 
 
 @dataclass(frozen=True)
@@ -110,8 +111,10 @@ def logged(echo: Callable[[str], None], folder: SweepFolder) -> Callable[[str], 
 def check_paths(sweep: LoadedSweep, options: RunOptions) -> None:
     """Refuse what a Ray job would lose."""
     require_lasting("--storage-path", options.storage_path, "Give an absolute path on storage that every node shares.")
-    if options.local and (options.address or options.max_concurrent):
-        raise SetupError("--local is one process without Ray: drop --address and --max-concurrent, or --local")
+    if options.local and (options.address or options.max_concurrent or options.wait_for_gpus):
+        raise SetupError(
+            "--local is one process without Ray: drop --address, --max-concurrent and --wait-for-gpus, or --local"
+        )
     if options.data_root is not None:
         require_lasting("--data-root", options.data_root, "Give an absolute path.")
     uri = sweep.spec.tracking.uri or os.environ.get("MLFLOW_TRACKING_URI")
@@ -141,11 +144,17 @@ def stopped_like_ctrl_c() -> Iterator[None]:
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    before = signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
+    before = signal.signal(signal.SIGTERM, _interrupt)
     try:
         yield
     finally:
         signal.signal(signal.SIGTERM, before)
+
+
+def _interrupt(*_: object) -> None:
+    if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:  # started in the background of a script
+        raise KeyboardInterrupt
+    signal.raise_signal(signal.SIGINT)
 
 
 class Driver:
@@ -261,7 +270,7 @@ class Driver:
             return self._local_place, torch.cuda.is_available(), lambda: None
         from plmray.orchestrate.on_ray import RayCluster
 
-        cluster = RayCluster(self.spec, self.engine, self.options.address, self.options.max_concurrent, self.costs)
+        cluster = RayCluster(self.spec, self.engine, self.options, self.costs, self.echo)
         return cluster.place, cluster.has_gpu, cluster.close
 
     def _local_place(self, bench: Bench) -> Place:

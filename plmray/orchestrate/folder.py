@@ -20,7 +20,9 @@ from plmray.errors import FolderError
 from plmray.files import append_json_line, patiently, read_json_lines, write_atomic
 from plmray.identity import content_hash
 from plmray.lock import FolderLock
-from plmray.results import TrialResult, read_results, write_result
+from plmray.orchestrate.records import read_candidates, read_decisions
+from plmray.results import TrialResult, read_curve, read_results, write_result
+from plmray.spec.load import read_resolved
 from plmray.spec.sweep import SweepSpec
 from plmray.storage import ObjectStore, marks_of
 from plmray.trial import Candidate, Phase
@@ -53,8 +55,8 @@ class SweepFolder:
         self._published: dict[str, tuple[int, int]] = {}
         self._next_publish = time.monotonic() + PUBLISH_S
         self.results: dict[str, TrialResult] = {result.trial_id: result for result in read_results(path)}
-        self.candidates = list(read_json_lines(path / "candidates.jsonl"))
-        self.decisions = list(read_json_lines(path / "decisions.jsonl"))
+        self.candidates = read_candidates(path / "candidates.jsonl")
+        self.decisions = read_decisions(path / "decisions.jsonl")
 
     @property
     def address(self) -> str:
@@ -63,6 +65,11 @@ class SweepFolder:
 
     def start(self, spec: SweepSpec, *, resume: bool, base: Path) -> None:
         """Write ``resolved.yaml``, or check that a resumed sweep is still the same one."""
+        for half in (*self.path.glob(".*.tmp"), *self.path.glob("trials/*/.*.tmp")):  # of a driver that was killed
+            if half.is_dir():
+                shutil.rmtree(half)
+            elif not half.name.startswith(".lock"):  # of another driver that tries the lock
+                half.unlink(missing_ok=True)
         file = self.path / "resolved.yaml"
         if not file.exists() or not (self.candidates or self.results or resume):
             self.write(file.name, yaml.safe_dump(_resolved(spec, base), sort_keys=False))
@@ -72,7 +79,7 @@ class SweepFolder:
                 f"{self.address} holds a sweep with {len(self.results)} finished trials. Add --resume to go on, or "
                 "choose another name or --storage-path."
             )
-        before, now = _complete(yaml.safe_load(file.read_text())["sweep"]), _resolved(spec, base)["sweep"]
+        before, now = _complete(read_resolved(self.path)["sweep"]), _resolved(spec, base)["sweep"]
         changed = [k for k in now if k not in _FREE_TO_CHANGE and content_hash(before.get(k)) != content_hash(now[k])]
         if changed:
             raise FolderError(
@@ -82,7 +89,7 @@ class SweepFolder:
 
     @property
     def sweep_id(self) -> str:
-        return str(yaml.safe_load((self.path / "resolved.yaml").read_text())["sweep_id"])
+        return str(read_resolved(self.path)["sweep_id"])
 
     def write_facts(self, facts: Mapping[str, Any]) -> None:
         """``data.json``: what of the data a bundle needs, so that exporting one does not."""
@@ -91,8 +98,7 @@ class SweepFolder:
     def adopt_records(self, other: Path) -> None:
         """Take candidates and decisions of another sweep over."""
         for name, target in (("candidates.jsonl", self.candidates), ("decisions.jsonl", self.decisions)):
-            for line in read_json_lines(other / name):
-                target.append(line)
+            target += read_json_lines(other / name)
             if target:
                 self.write(name, "".join(json.dumps(line) + "\n" for line in target))
 
@@ -125,9 +131,7 @@ class SweepFolder:
             self.publish()
 
     def read_curve(self, trial_id: str) -> list[dict[str, Any]]:
-        file = self.trial_folder(trial_id) / "curve.parquet"
-        rows: list[dict[str, Any]] = parquet.read_table(file).to_pylist() if file.exists() else []
-        return rows
+        return read_curve(self.trial_folder(trial_id) / "curve.parquet")
 
     def trial_folder(self, trial_id: str) -> Path:
         return self.path / "trials" / trial_id

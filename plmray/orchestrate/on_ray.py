@@ -13,8 +13,10 @@ import os
 import shutil
 import socket
 import tempfile
+import time
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from plmray.errors import SetupError
 from plmray.orchestrate.bench import Bench
@@ -32,6 +34,8 @@ CANDIDATE_PROCESS_BYTES = 180e6  # measured: 140-170 MB
 CANDIDATES_PER_CPU = 8  # a process takes two CPU-seconds to start
 MEMORY_SHARE = 0.25
 THREADS_A_HOST = 256  # calls that wait on a host at a time
+GPU_WAIT_S = 1800.0
+GPU_POLL_S = 5.0
 GCS_PORT_VARIABLE = "RAY_GCS_SERVER_PORT"
 
 # Before ray is imported: quiet, quick, and no niceness that lets any other job starve a worker.
@@ -55,6 +59,19 @@ WORKER_ENVIRONMENT = {
 }
 
 
+class ClusterOptions(Protocol):
+    """What a user says of the cluster."""
+
+    @property
+    def address(self) -> str | None: ...
+
+    @property
+    def max_concurrent(self) -> int | None: ...
+
+    @property
+    def wait_for_gpus(self) -> int: ...
+
+
 class RayCluster:
     """A Ray cluster to run a sweep on: joined by address, or private to this driver and gone with it."""
 
@@ -62,20 +79,23 @@ class RayCluster:
         self,
         spec: SweepSpec,
         engine: str,
-        address: str | None,
-        max_concurrent: int | None,
+        options: ClusterOptions,
         costs: Costs,
+        echo: Callable[[str], None],
     ) -> None:
-        self.spec, self.engine, self.costs = spec, engine, costs
-        self.max_concurrent = max_concurrent
+        self.spec, self.engine, self.costs, self.echo = spec, engine, costs, echo
+        self.max_concurrent = options.max_concurrent
+        self._asked_for_gpus = False
         self._temporary: Path | None = None
         # On every node a folder of its own. Tune's and Train's state is written there and never read; hosts note
         # who trained when they died. A node that is lost takes its notes along: it was no trial's fault.
         self.scratch = tempfile.mkdtemp(prefix="plmray-scratch-")
-        self._connect(address or os.environ.get("RAY_ADDRESS") or ("auto" if inside_ray_job() else None))
+        self._connect(options.address or os.environ.get("RAY_ADDRESS") or ("auto" if inside_ray_job() else None))
         try:
-            self.shape = _shape(spec, engine, self.nodes, max_concurrent)
-        except SetupError:
+            self._wait_for_gpus(options.wait_for_gpus)
+            self.nodes = living_nodes()
+            self.shape = _shape(spec, engine, self.nodes, self.max_concurrent)
+        except BaseException:
             self.close()
             raise
 
@@ -89,6 +109,11 @@ class RayCluster:
     def close(self) -> None:
         import ray
 
+        if self._asked_for_gpus:
+            from ray.autoscaler.sdk import request_resources
+
+            with contextlib.suppress(Exception):  # the cluster may be gone
+                request_resources(bundles=[])
         ray.shutdown()
         for folder in (self._temporary, self.scratch):
             if folder is not None:
@@ -128,7 +153,27 @@ class RayCluster:
         finally:
             os.environ.pop(GCS_PORT_VARIABLE, None)
         logging.getLogger("ray.tune").setLevel(logging.CRITICAL)
-        self.nodes: list[dict[str, float]] = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+
+    def _wait_for_gpus(self, wanted: int) -> None:
+        """Ask an autoscaling cluster for GPUs and wait for them: it adds nodes only when asked, and a sweep counts
+        its devices once. Raises SetupError where they are not there in time."""
+        if not wanted:
+            return
+        from ray.autoscaler.sdk import request_resources
+
+        request_resources(bundles=[{"GPU": 1}] * wanted)
+        self._asked_for_gpus = True
+        deadline, found = time.monotonic() + GPU_WAIT_S, -1
+        while (now := int(_total(living_nodes()).get("GPU", 0))) < wanted:
+            if now != found:
+                self.echo(f"waiting for GPUs: {now} of {wanted} are up")
+                found = now
+            if time.monotonic() > deadline:
+                raise SetupError(
+                    f"{now} of {wanted} GPUs are up after {GPU_WAIT_S / 60:g} minutes; `ray status` tells why. Ask for "
+                    "fewer with --wait-for-gpus, or raise the cluster's limits."
+                )
+            time.sleep(GPU_POLL_S)
 
     def _private_options(self) -> dict[str, Any]:
         # A short path: Ray's socket names must fit in about 107 characters.
@@ -142,6 +187,13 @@ class RayCluster:
             "include_dashboard": needs_group,
             "dashboard_host": "127.0.0.1",
         }
+
+
+def living_nodes() -> list[dict[str, float]]:
+    """The resources of every node that is up."""
+    import ray
+
+    return [node["Resources"] for node in ray.nodes() if node["Alive"]]
 
 
 def usable_cpus() -> int:

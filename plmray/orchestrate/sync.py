@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from plmray.errors import FolderError, SetupError
+from plmray.files import read_json
 from plmray.orchestrate import provenance
 from plmray.orchestrate.folder import SweepFolder
 from plmray.orchestrate.tracking import Mirror, log_outcome
@@ -83,5 +84,9 @@ def recorded_tracking(path: Path) -> dict[str, Any]:
     file = path / TRACKING_FILE
     if not file.exists():
         raise FolderError(f"{path} has no tracking.json: its sweep has not begun; run it with --resume")
-    found: dict[str, Any] = json.loads(file.read_text())
+    found = read_json(file, "resume the sweep once, and it is written again")
+    if not isinstance(found.get("uri"), str) or not {"name", "hash", "source", "profile"} <= set(
+        found.get("data") or ()
+    ):
+        raise FolderError(f"{file} is damaged: resume the sweep once, and it is written again")
     return found

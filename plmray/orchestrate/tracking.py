@@ -285,7 +285,9 @@ class Tracker:
             self._thread.join(QUIET_AT_END_S)
             if self._thread.is_alive():
                 echo(f"writing {self._queue.qsize()} records to MLflow; Ctrl-C leaves them to plmray sync")
-                self._thread.join()
+            # A server that takes a request and never answers would hold its thread for many minutes.
+            while self._thread.is_alive() and time.monotonic() < self._last_success + FLUSH_AT_END_S + QUIET_AT_END_S:
+                self._thread.join(QUIET_AT_END_S)
         except KeyboardInterrupt:
             self._leave.set()
         left = self._leave.is_set() or self._thread.is_alive() or not self._queue.empty()

@@ -18,6 +18,8 @@ from plmray.spec.space import ChoiceDomain, FloatDomain, IntDomain, OrdinalDomai
 from plmray.spec.sweep import SweepSpec
 from plmray.spec.train import TrainSpec
 
+LARGEST_GRID = 100_000
+
 
 def faults(spec: SweepSpec, folder: Path) -> Found:
     yield from _space_faults(spec)
@@ -165,8 +167,11 @@ def _grid_faults(spec: SweepSpec) -> Found:
         yield ("space", key), "sampler grid needs a step here, or kind: choice"
     if endless or condition_cycle(spec.space):
         return
-    limit = spec.search.candidates
-    size = sum(1 for _ in itertools.islice(Space(spec.space).grid(), (limit or 100_000) + 1))
+    limit, space = spec.search.candidates, Space(without_settled_conditions(spec).space)
+    if (most := space.grid_points_at_most()) > LARGEST_GRID:
+        yield ("space",), f"the grid has about {most:.3g} points; expected at most {LARGEST_GRID}. Use another sampler"
+        return
+    size = sum(1 for _ in itertools.islice(space.grid(), (limit or LARGEST_GRID) + 1))
     if limit is not None and size != limit:
         found = f"more than {limit}" if size > limit else str(size)
         yield ("search", "candidates"), f"the grid has {found} points, not {limit}; leave candidates out for all"

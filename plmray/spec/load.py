@@ -11,7 +11,7 @@ from typing import Any
 import yaml
 from pydantic import ValidationError
 
-from plmray.errors import Fault, SpecError, nearest_name
+from plmray.errors import Fault, FolderError, SpecError, nearest_name
 from plmray.spec import checks
 from plmray.spec.explain import explain
 from plmray.spec.families import Family
@@ -197,6 +197,25 @@ def parse_parameters(text: Mapping[str, Any], spec: SweepSpec) -> dict[str, Any]
 
 
 def load_resolved(folder: Path) -> SweepSpec:
-    """The sweep of a sweep folder, as ``resolved.yaml`` keeps it."""
-    tree = yaml.safe_load((folder / "resolved.yaml").read_text())["sweep"]
-    return SweepSpec.model_validate_json(json.dumps(tree))
+    """The sweep of a sweep folder, as ``resolved.yaml`` keeps it. Raises FolderError."""
+    try:
+        return SweepSpec.model_validate_json(json.dumps(read_resolved(folder)["sweep"]))
+    except ValueError as error:
+        raise _damaged(folder, error) from error
+
+
+def read_resolved(folder: Path) -> dict[str, Any]:
+    """``resolved.yaml`` of a sweep folder: ``sweep_id``, the ``folder`` of its file, ``sweep``. Raises FolderError."""
+    try:
+        tree: dict[str, Any] = yaml.safe_load((folder / "resolved.yaml").read_bytes())
+        if not isinstance(tree["sweep"], dict) or not all(isinstance(tree[k], str) for k in ("sweep_id", "folder")):
+            raise ValueError("expected sweep_id, folder and sweep")
+        json.dumps(tree)  # dates and circles are none of ours
+    except (OSError, ValueError, TypeError, KeyError, RecursionError, yaml.YAMLError) as error:
+        raise _damaged(folder, error) from error
+    return tree
+
+
+def _damaged(folder: Path, error: Exception) -> FolderError:
+    first_line = (str(error).splitlines() or [type(error).__name__])[0]
+    return FolderError(f"{folder / 'resolved.yaml'} cannot be read ({first_line}); restore it, or use another folder")

@@ -9,7 +9,7 @@ from typing import Any, get_args
 from plmray.errors import nearest_name
 from plmray.spec.families import FAMILIES, Family
 from plmray.spec.known_tasks import KNOWN_DATASETS, KNOWN_TASKS
-from plmray.spec.names import backbone_fault, family, known_backbone
+from plmray.spec.names import backbone_fault, family, is_there, known_backbone
 from plmray.spec.space import ChoiceDomain, FloatDomain, IntDomain, OrdinalDomain
 from plmray.spec.strict_yaml import Place
 from plmray.spec.sweep import SweepSpec
@@ -79,14 +79,16 @@ def _layers_faults(spec: SweepSpec) -> Found:
     known = known_backbone(backbone.name)
     there = backbone.shape.layers if backbone.shape else known.layers if known else None
     domain = spec.space.get("adapter.layers")
-    wanted = _most(domain) if domain is not None else spec.train.adapter.layers
+    wanted = most_of(domain) if domain is not None else spec.train.adapter.layers
     if there is not None and wanted is not None and wanted > there:
         place: Place = ("space", "adapter.layers") if domain is not None else ("train", "adapter", "layers")
         yield place, f"found {wanted} layers to adapt, {backbone.name} has {there}"
 
 
-def _most(domain: AnyDomain) -> int:
-    return int(domain.high if isinstance(domain, (FloatDomain, IntDomain)) else max(domain.values))
+def most_of(domain: AnyDomain) -> int | None:
+    """The largest whole number of a domain; what is none is told elsewhere."""
+    values = [domain.high] if isinstance(domain, (FloatDomain, IntDomain)) else domain.values
+    return max((value for value in values if type(value) is int), default=None)
 
 
 def choices_of(spec: SweepSpec, key: str, fixed: Any) -> list[Any]:
@@ -200,7 +202,7 @@ def _task_faults(spec: SweepSpec, folder: Path) -> Found:
     for field in ("files", "labels", "masks"):
         given = getattr(task, field)
         for name in given.values() if isinstance(given, dict) else given or []:
-            if not (folder / name).exists():
+            if not is_there(folder / name):
                 yield ("task", field), f"no such file: {folder / name}"
     longest = FAMILIES[family(spec.train.backbone, folder)].max_residues
     if longest is not None and task.max_length > longest:

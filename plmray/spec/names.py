@@ -65,6 +65,7 @@ KNOWN_BACKBONES: dict[str, KnownBackbone] = {
     ),
 }
 
+LONGEST_HUB_ID = 96
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
 
 
@@ -73,8 +74,19 @@ def local_folder(name: str, folder: Path) -> Path | None:
     known = known_backbone(name)
     if known is not None:
         return known.bundled
-    path = (folder / name).expanduser()
-    return path.resolve() if (path / "config.json").is_file() else None
+    try:
+        path = (folder / name).expanduser()
+        return path.resolve() if (path / "config.json").is_file() else None
+    except (OSError, ValueError, RuntimeError):  # no name of a folder: too long, a NUL, nobody's home
+        return None
+
+
+def is_there(path: Path) -> bool:
+    """Whether something is at a path; nothing is at one that cannot be."""
+    try:
+        return path.exists()
+    except (OSError, ValueError):
+        return False
 
 
 def known_backbone(name: str) -> KnownBackbone | None:
@@ -126,7 +138,11 @@ def backbone_fault(backbone: BackboneSpec, folder: Path) -> str | None:
     """Why a backbone cannot be had, as far as names and folders tell; None where nothing speaks against it."""
     name = backbone.name
     if backbone.embeddings is not None:
-        absent = [str(folder / file) for file in backbone.embeddings if not (folder / file).is_file()]
+        absent = [
+            str(folder / file)
+            for file in backbone.embeddings
+            if not (is_there(folder / file) and (folder / file).is_file())
+        ]
         return f"no such embeddings file: {absent[0]}" if absent else None
     known = known_backbone(name)
     snapshot = _snapshot(backbone, folder) if backbone.init == "pretrained" else None
@@ -144,9 +160,9 @@ def backbone_fault(backbone: BackboneSpec, folder: Path) -> str | None:
         return None
     if backbone.init == "random":
         return f"init: random needs a shape or a known name, found '{name}'; {nearest_name(name, KNOWN_BACKBONES)}"
-    if name.startswith((".", "/", "~")) or (folder / name).is_dir():
+    if name.startswith((".", "/", "~")) or is_there(folder / name):
         return f"'{name}' is no model folder (no config.json in {folder / name})"
-    if _HUB_ID.fullmatch(name):
+    if _HUB_ID.fullmatch(name) and not any(part in name for part in ("--", "..")) and len(name) <= LONGEST_HUB_ID:
         return None
     return f"unknown backbone '{name}'; {nearest_name(name, KNOWN_BACKBONES)}; a hub id reads owner/name"
 
@@ -182,7 +198,10 @@ def cached_snapshot(backbone: BackboneSpec) -> Path | None:
     hub_id = known.hub_id if known else backbone.name
     if not _HUB_ID.fullmatch(hub_id):
         return None
-    found = try_to_load_from_cache(hub_id, "config.json", revision=backbone.revision)
+    try:
+        found = try_to_load_from_cache(hub_id, "config.json", revision=backbone.revision)
+    except ValueError:  # no name that the hub allows
+        return None
     if not isinstance(found, str):
         return None
     snapshot = Path(found).parent

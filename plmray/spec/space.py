@@ -13,6 +13,8 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 Value = Union[bool, int, float, str]
 Parameters = dict[str, Value]
 
+LARGEST = 1e15  # whole numbers are exact up to here
+
 
 class _Domain(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
@@ -51,8 +53,11 @@ class FloatDomain(_Domain):
     def grid(self) -> list[float]:
         if self.step is None:
             raise ValueError("a float without step has no grid; add step or use kind: choice")
-        count = math.floor((self.high - self.low) / self.step + 1e-9) + 1
-        return [round(self.low + i * self.step, 12) for i in range(count)]
+        return [round(self.low + i * self.step, 12) for i in range(self.grid_size())]
+
+    def grid_size(self) -> int:
+        steps = (self.high - self.low) / self.step if self.step is not None else math.inf
+        return math.floor(min(steps, LARGEST) + 1e-9) + 1
 
 
 class IntDomain(_Domain):
@@ -78,8 +83,11 @@ class IntDomain(_Domain):
     def contains(self, value: Value) -> bool:
         return type(value) is int and (self.low <= value <= self.high if self.log else value in self.grid())
 
-    def grid(self) -> list[int]:
-        return list(range(self.low, self.high + 1, self.step))
+    def grid(self) -> range:
+        return range(self.low, self.high + 1, self.step)
+
+    def grid_size(self) -> int:
+        return len(self.grid())
 
 
 class _Values(_Domain):
@@ -98,6 +106,9 @@ class _Values(_Domain):
 
     def grid(self) -> list[Value]:
         return list(self.values)
+
+    def grid_size(self) -> int:
+        return len(self.values)
 
 
 class ChoiceDomain(_Values):
@@ -148,16 +159,25 @@ class Space:
 
     def grid(self) -> Iterator[Parameters]:
         """Every combination, in file order, last key fastest. Raises ValueError on a float without step."""
-        seen: list[Parameters] = []
+        seen: set[tuple[Any, ...]] = set()
         axes = [domain.grid() for domain in self.domains.values()]
         for point in itertools.product(*axes):
             parameters: Parameters = {}
             for (key, domain), value in zip(self.domains.items(), point, strict=True):
                 if domain.is_active(parameters):
                     parameters[key] = value
-            if parameters not in seen:
-                seen.append(parameters)
+            mark = tuple((key, type(value), _hashable(value)) for key, value in parameters.items())
+            if mark not in seen:
+                seen.add(mark)
                 yield parameters
+
+    def grid_points_at_most(self) -> int:
+        """Points of the grid, those counted again that differ in inactive parameters alone."""
+        return math.prod(domain.grid_size() for domain in self.domains.values())
+
+
+def _hashable(value: Any) -> Any:
+    return tuple(value) if isinstance(value, list) else value
 
 
 def as_list(value: Any) -> list[Any]:
@@ -182,7 +202,7 @@ def _in_condition_order(domains: Mapping[str, Any]) -> Iterator[tuple[str, Any]]
     placed: set[str] = set()
     waiting = dict(domains)
     while waiting:
-        key = next(key for key, domain in waiting.items() if all(k in placed for k in domain.when))
+        key = next(k for k, d in waiting.items() if all(other in placed or other not in domains for other in d.when))
         placed.add(key)
         yield key, waiting.pop(key)
 
@@ -190,8 +210,8 @@ def _in_condition_order(domains: Mapping[str, Any]) -> Iterator[tuple[str, Any]]
 def _check_bounds(low: float, high: float, log: bool) -> None:
     if low > high:
         raise ValueError(f"low={low} exceeds high={high}. Swap them")
-    if not (math.isfinite(low) and math.isfinite(high)):
-        raise ValueError(f"low={low} and high={high} must be finite")
+    if not (abs(low) <= LARGEST and abs(high) <= LARGEST):
+        raise ValueError(f"low={low} and high={high} must be numbers up to {LARGEST:g}")
     if log and low <= 0:
         raise ValueError(f"log: true needs low above 0, found low={low}")
 

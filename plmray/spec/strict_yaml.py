@@ -13,9 +13,13 @@ from plmray.errors import Fault
 
 Place = tuple[Any, ...]
 
+MOST_VALUES = 100_000
+MOST_DIGITS = 300
+
 _BOOLEANS = {"true": True, "false": False}
 _NULLS = {"null", "~", ""}
 _YAML_1_1_BOOLEANS = {"yes", "no", "on", "off", "y", "n"}
+_SURROGATE = re.compile("[\ud800-\udfff]")
 _INT = re.compile(r"[-+]?(0|[1-9][0-9]*)")
 _FLOAT = re.compile(r"[-+]?[0-9]+\.[0-9]*([eE][-+]?[0-9]+)?")
 _ALMOST_NUMBER = re.compile(r"[-+]?([0-9][0-9_]*\.?[0-9_]*|\.[0-9]+)([eE][-+]?[0-9]+)?|0[xXoObB][0-9a-fA-F]+")
@@ -28,6 +32,7 @@ class Document:
     file: str
     value: Any = None
     lines: dict[Place, int] = field(default_factory=dict)
+    size: int = 0  # values built so far, those of aliases each time they are used
     faults: list[Fault] = field(default_factory=list)
 
     def line(self, place: Place) -> int:
@@ -56,7 +61,7 @@ def read_file(path: Path) -> Document:
     except IsADirectoryError:
         document.fault((), "is a folder; expected a YAML file")
         return document
-    except (OSError, UnicodeDecodeError) as error:
+    except (OSError, ValueError) as error:
         document.fault((), f"cannot be read as UTF-8 text ({error}); save it as UTF-8")
         return document
     return read_text(text, str(path))
@@ -71,7 +76,7 @@ def read_text(text: str, file: str) -> Document:
         problem = getattr(error, "problem", None) or str(error)
         document.fault((), f"is not YAML: {problem}", (mark.line + 1) if mark else 0)
         return document
-    except (RecursionError, ValueError) as error:
+    except (RecursionError, ValueError, OverflowError) as error:
         document.fault((), f"is not YAML that can be read: {type(error).__name__}")
         return document
     if len(nodes) > 1:
@@ -84,6 +89,11 @@ def read_text(text: str, file: str) -> Document:
 def _construct(node: yaml.Node, place: Place, document: Document, above: frozenset[int]) -> Any:
     document.lines.setdefault(place, node.start_mark.line + 1)
     line = node.start_mark.line + 1
+    document.size += 1
+    if document.size > MOST_VALUES:
+        if document.size == MOST_VALUES + 1:
+            document.fault(place, f"holds more than {MOST_VALUES} values, aliases counted; write it shorter", line)
+        return None
     if id(node) in above:
         document.fault(place, "an alias holds itself; write the value out", line)
         return None
@@ -118,13 +128,16 @@ def _mapping(node: yaml.MappingNode, place: Place, document: Document, above: fr
 
 def _scalar(node: yaml.ScalarNode, place: Place, document: Document) -> Any:
     text: str = node.value
+    if _SURROGATE.search(text):
+        document.fault(place, "holds half a character (a lone surrogate); write the character itself")
+        return None
     if node.style is not None or (node.tag == "tag:yaml.org,2002:str" and _is_plain_text(text)):
         return text
     if text.lower() in _NULLS:
         return None
     if text.lower() in _BOOLEANS:
         return _BOOLEANS[text.lower()]
-    if _INT.fullmatch(text):
+    if _INT.fullmatch(text) and len(text) <= MOST_DIGITS:
         return int(text)
     if _FLOAT.fullmatch(text):
         return float(text)
@@ -136,7 +149,9 @@ def _is_plain_text(text: str) -> bool:
 
 
 def _ambiguous(text: str, place: Place, document: Document, line: int) -> Any:
-    if text.lower() in _YAML_1_1_BOOLEANS:
+    if _INT.fullmatch(text):
+        document.fault(place, f"is a number of {len(text)} digits; expected at most {MOST_DIGITS}")
+    elif text.lower() in _YAML_1_1_BOOLEANS:
         document.fault(place, f"'{text}' reads as a truth value; write true or false, or quote it", line)
     elif _ALMOST_NUMBER.fullmatch(text):
         document.fault(place, f"'{text}' {_number_advice(text)}", line)

@@ -17,6 +17,8 @@ from plmray.spec.train import TrainSpec
 def _known_metric(name: str) -> str:
     from plmray.errors import nearest_name
 
+    if not isinstance(name, str):
+        raise ValueError(f"found {name!r}, expected the name of a metric")
     if name not in METRICS:
         raise ValueError(f"unknown metric '{name}'; {nearest_name(name, METRICS)}")
     return name
@@ -200,5 +202,7 @@ class SweepSpec(Strict):
             return tree
         known = KNOWN_TASKS.get(task["dataset"]) if isinstance(task.get("dataset"), str) else None
         kind = task.get("kind", known.kind if known else "regression")
-        metric = known.metric if known and kind == known.kind else DEFAULT_METRIC.get(kind)
+        if not isinstance(kind, str):
+            return tree
+        metric = known.metric if known and kind == known.kind else DEFAULT_METRIC.get(kind)  # type: ignore[call-overload]
         return tree if metric is None else {**tree, "objective": {**objective, "metric": metric}}

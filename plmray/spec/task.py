@@ -37,9 +37,9 @@ class LandscapeSpec(Strict):
 
     length: int = Field(default=28, ge=4, le=2000, description="residues")
     positions: int = Field(default=4, ge=1, le=20, description="mutated positions")
-    train: int = Field(default=192, ge=8)
-    validation: int = Field(default=64, ge=4)
-    test: int = Field(default=64, ge=4)
+    train: int = Field(default=192, ge=8, le=1_000_000)
+    validation: int = Field(default=64, ge=4, le=1_000_000)
+    test: int = Field(default=64, ge=4, le=1_000_000)
     epistasis: float = Field(default=0.3, ge=0, description="SD of pairwise effects; additive effects have SD 1")
     noise: float = Field(default=0.2, ge=0, description="SD of the measurement")
     seed: Seed = 0
@@ -90,6 +90,8 @@ class TaskSpec(Strict):
     def _one_source(self) -> TaskSpec:
         if (self.dataset is None) == (self.files is None):
             raise ValueError("give either dataset: NAME or files: …, one of the two")
+        if self.files is not None and not self.files:
+            raise ValueError("files is empty; expected at least one file")
         if isinstance(self.window, list) and (len(self.window) != 2 or not 1 <= self.window[0] <= self.window[1]):
             raise ValueError(f"window: {self.window} is not [first, last] with 1 <= first <= last")
         return self

@@ -17,10 +17,10 @@ Precision = Literal["auto", "fp32", "bf16", "fp64"]
 class ShapeSpec(Strict):
     """Size of a randomly initialised ESM2 encoder."""
 
-    layers: int = Field(ge=1)
-    width: int = Field(ge=4)
-    heads: int = Field(ge=1)
-    feed_forward: int = Field(ge=4)
+    layers: int = Field(ge=1, le=200)
+    width: int = Field(ge=4, le=20_000)
+    heads: int = Field(ge=1, le=1_000)
+    feed_forward: int = Field(ge=4, le=100_000)
 
     @model_validator(mode="after")
     def _divides(self) -> ShapeSpec:
@@ -81,7 +81,7 @@ HEAD_DROPOUT: dict[HeadKind, float] = {"cnn_prottrans": 0.25, "light_attention":
 
 class HeadSpec(Strict):
     kind: HeadKind = "dense"
-    hidden: int = Field(default=32, ge=1, description="of dense and light_attention")
+    hidden: int = Field(default=32, ge=1, le=1_000_000, description="of dense and light_attention")
     dropout: Fraction | None = Field(default=None, description="default .25 for cnn_prottrans, light_attention, else 0")
     standardize: bool = Field(default=False, description="embeddings to mean 0, SD 1 of training; adapter none only")
 

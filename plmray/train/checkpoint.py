@@ -5,19 +5,20 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
-from torch import Tensor
+from torch import Tensor, isfinite
 
 from plmray.errors import FolderError
 
 ADAPTER_FILE = "adapter_model.safetensors"
 HEAD_FILE = "head.safetensors"
 SCALING_FILE = "scaling.safetensors"
+CHECKPOINT_FILES = (HEAD_FILE, ADAPTER_FILE, SCALING_FILE, "adapter_config.json")
 
 
 def save(
@@ -50,29 +51,50 @@ def save(
 
 
 def load_scaling(folder: Path) -> tuple[Tensor, Tensor] | None:
-    """Mean and SD as saved; None where embeddings are read as they are."""
+    """Mean and SD as saved; None where embeddings are read as they are. Raises FolderError where they are damaged."""
     file = folder / SCALING_FILE
     if not file.exists():
         return None
-    found = load_file(file)
-    return found["mean"], found["sd"]
+    try:
+        found = load_file(file)
+        mean, sd = found["mean"], found["sd"]
+    except (OSError, SafetensorError, KeyError) as error:
+        raise FolderError(f"{file} cannot be read ({error}); export the bundle again") from error
+    if mean.ndim != 1 or mean.shape != sd.shape or not (_is_sound(mean) and _is_sound(sd)):
+        raise FolderError(f"{file} holds no mean and SD of one width; export the bundle again")
+    return mean, sd
 
 
-def load(folder: Path, names: Iterable[str]) -> dict[str, Tensor]:
-    """The tensors of a checkpoint under ``names``, those of the model. Raises FolderError where one is missing."""
+def _is_sound(tensor: Tensor) -> bool:
+    return tensor.is_floating_point() and bool(isfinite(tensor).all())
+
+
+def load(folder: Path, expected: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The tensors of a checkpoint for ``expected``, those of the model by name.
+
+    Raises FolderError where one is missing, of another shape, or holds anything but finite numbers.
+    """
     try:
         head = load_file(folder / HEAD_FILE)
         encoder = load_file(folder / ADAPTER_FILE) if (folder / ADAPTER_FILE).exists() else {}
     except (OSError, SafetensorError) as error:
-        raise FolderError(f"{folder} has no readable weights ({error})") from error
+        raise FolderError(
+            f"{folder} has no readable weights ({error}); in a sweep folder, remove {folder.parent} and run the sweep "
+            "with --resume to make them again"
+        ) from error
     state = {}
-    for name in names:
+    for name, tensor in expected.items():
         part, own = (
             (head, name.removeprefix("classifier.")) if name.startswith("classifier.") else (encoder, _peft_name(name))
         )
         if own not in part:
             raise FolderError(
                 f"{folder} has no weights '{own}'; it is not a checkpoint of these settings, or is cut short"
+            )
+        if part[own].shape != tensor.shape or not _is_sound(part[own]):
+            raise FolderError(
+                f"{folder}: weights '{own}' are {tuple(part[own].shape)} of {part[own].dtype}, or not finite; expected "
+                f"{tuple(tensor.shape)} numbers. They are not of these settings, or damaged"
             )
         state[name] = part[own]
     return state
