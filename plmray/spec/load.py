@@ -211,7 +211,7 @@ def read_resolved(folder: Path) -> dict[str, Any]:
         if not isinstance(tree["sweep"], dict) or not all(isinstance(tree[k], str) for k in ("sweep_id", "folder")):
             raise ValueError("expected sweep_id, folder and sweep")
         json.dumps(tree)  # dates and circles are none of ours
-    except (OSError, ValueError, TypeError, KeyError, RecursionError, yaml.YAMLError) as error:
+    except (OSError, ArithmeticError, ValueError, TypeError, KeyError, RecursionError, yaml.YAMLError) as error:
         raise _damaged(folder, error) from error
     return tree
 
