@@ -16,7 +16,7 @@ import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from plmray.errors import SetupError
 from plmray.orchestrate.bench import Bench
@@ -28,12 +28,13 @@ from plmray.packing import jobs_at_once
 from plmray.spec.names import family
 from plmray.spec.sweep import SweepSpec
 
+if TYPE_CHECKING:
+    from plmray.orchestrate.pack_hosts import PackHosts
+
 OBJECT_STORE_BYTES = 512 * 2**20
-FACTS_TIMEOUT_S = 5.0
 CANDIDATE_PROCESS_BYTES = 180e6  # measured: 140-170 MB
 CANDIDATES_PER_CPU = 8  # a process takes two CPU-seconds to start
 MEMORY_SHARE = 0.25
-THREADS_A_HOST = 256  # calls that wait on a host at a time
 GPU_WAIT_S = 1800.0
 GPU_POLL_S = 5.0
 GCS_PORT_VARIABLE = "RAY_GCS_SERVER_PORT"
@@ -128,6 +129,8 @@ class RayCluster:
         address = None if address == "local" else address
         os.environ.update({key: value for key, value in DRIVER_ENVIRONMENT.items() if key not in os.environ})
         os.environ.update({key: value for key, value in WORKER_ENVIRONMENT.items() if key not in os.environ})
+        if address is None:  # read when ray is imported: every socket of a private cluster on loopback
+            os.environ.setdefault("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")
         import ray
 
         options = self._private_options() if address is None else {}
@@ -281,13 +284,25 @@ class RayPlace:
         self.cluster, self.bench = cluster, bench
         self.concurrency = self.devices = cluster.shape.slots
         self._bench_ref = ray.put(bench)
-        self._hosts = PackHosts(cluster) if bench.engine == "packed" else None
+        self._hosts = self._make_hosts() if bench.engine == "packed" else None
         if self._hosts is not None:
             device = "cuda" if bench.use_gpu else "cpu"
             most = _least(cluster.max_concurrent, self._fitting_processes())
             own = family(bench.spec.train.backbone, bench.base)
             length = bench.data.mean_length
             self.concurrency = jobs_at_once(bench.spec, own, self.devices, length, device, most)
+
+    def _make_hosts(self) -> PackHosts:
+        from plmray.orchestrate.pack_hosts import PackHosts
+
+        shape, scratch = self.cluster.shape, Path(self.cluster.scratch)
+        return PackHosts(shape.slots, shape.per_worker, scratch, self.cluster.echo)
+
+    def _mend(self) -> None:
+        """Look after hosts whose node is lost."""
+        need = self.cluster.shape.per_worker
+        if self._hosts is not None:
+            self._hosts.mend(lambda: sum(_bundles(node, need) for node in living_nodes()))
 
     def _fitting_processes(self) -> int:
         """Candidates in flight at most: each has a process of its own on this node, which only waits."""
@@ -299,7 +314,7 @@ class RayPlace:
         from plmray.orchestrate.tune_doors import Bridge, fit
 
         ended = self._hosts.free if self._hosts else None
-        bridge = Bridge(source, self._config, self.cluster.costs, self.concurrency, ended)
+        bridge = Bridge(source, self._config, self.cluster.costs, self.concurrency, ended, self._mend)
         try:
             fit(bridge, self._trainable(), self.cluster.scratch, self.bench.spec.resources.retries, self._reuse)
         finally:
@@ -328,52 +343,8 @@ class RayPlace:
     def _config(self, job: Job) -> dict[str, Any]:
         config: dict[str, Any] = {"job": job.to_dict(), "bench": {"ref": self._bench_ref}}
         if self._hosts is not None:
-            return config | {"key": job_key(job), "host": self._hosts.place(job)}
+            return config | {"key": job_key(job), "hosts": self._hosts.place(job)}
         if not self._reuse:
             shape = self.cluster.shape
             config |= {"workers": shape.workers, "resources": shape.per_worker, "store": self.cluster.scratch}
         return config
-
-
-class PackHosts:
-    """One host actor for each device of the cluster, or each share of its CPUs. Jobs go where the fewest are."""
-
-    def __init__(self, cluster: RayCluster) -> None:
-        import ray
-
-        from plmray.orchestrate.pack_actor import PackActor
-
-        need = cluster.shape.per_worker
-        actor = ray.remote(PackActor).options(
-            num_cpus=need["CPU"],
-            num_gpus=need.get("GPU", 0),
-            max_concurrency=THREADS_A_HOST,
-            max_restarts=-1,  # a dead host comes back, and
-            max_task_retries=-1,  # the calls that waited for it are asked again
-        )
-        ledgers = Path(cluster.scratch) / "hosts"
-        self.actors = [actor.remote(str(ledgers / f"{n}.json")) for n in range(cluster.shape.slots)]
-        self._at: dict[str, int] = {}
-
-    def place(self, job: Job) -> Any:
-        busy = [sum(at == number for at in self._at.values()) for number in range(len(self.actors))]
-        self._at[job_key(job)] = number = busy.index(min(busy))
-        return self.actors[number]
-
-    def facts(self) -> list[dict[str, float]]:
-        """What the packs of every host have done."""
-        import ray
-
-        asked = [actor.facts.remote() for actor in self.actors]
-        done, _ = ray.wait(asked, num_returns=len(asked), timeout=FACTS_TIMEOUT_S)
-        found = []
-        for answer in done:
-            with contextlib.suppress(ray.exceptions.RayError):  # a host that died has taken its counts along
-                found.append(ray.get(answer))
-        return found
-
-    def free(self, job: Job) -> None:
-        """Told by the driver, not by the trial: a stopped trial's process is only put aside."""
-        number = self._at.pop(job_key(job), None)
-        if number is not None:
-            self.actors[number].free.remote(job_key(job))

@@ -75,7 +75,7 @@ class PackedCandidate(tune.Trainable):  # type: ignore[misc]
         self.reset_config(config)
 
     def reset_config(self, config: dict[str, Any]) -> bool:
-        self._job, self._key, self._host, self._bench = (config[name] for name in ("job", "key", "host", "bench"))
+        self._job, self._key, self._hosts, self._bench = (config[name] for name in ("job", "key", "hosts", "bench"))
         self._token = uuid.uuid4().hex
         self._heard = 0
         return True
@@ -85,9 +85,15 @@ class PackedCandidate(tune.Trainable):  # type: ignore[misc]
         import ray
 
         while True:
-            answer = ray.get(
-                self._host.next.remote(self._job, self._key, self._token, self._heard, [self._bench["ref"]])
-            )
+            try:
+                answer = ray.get(
+                    self._hosts[0].next.remote(self._job, self._key, self._token, self._heard, [self._bench["ref"]])
+                )
+            except ray.exceptions.ActorDiedError:  # given up by the driver: its node is lost
+                self._hosts = self._hosts[1:]
+                if not self._hosts:
+                    raise
+                continue
             if answer.get("error"):
                 raise RuntimeError(answer["error"])
             if "report" in answer:
@@ -108,8 +114,10 @@ def run_on_group(config: dict[str, Any]) -> None:
     placement group back, and the next trial would wait for those CPUs.
     """
     from ray.train import FailureConfig, RunConfig, ScalingConfig
-    from ray.train.torch import TorchConfig, TorchTrainer
+    from ray.train.torch import TorchTrainer
     from ray.tune.integration.ray_train import TuneReportCallback
+
+    from plmray.orchestrate.group_backend import GroupConfig
 
     # A new name each attempt: Train would resume a known one, and our trials start over instead.
     name = f"{tune.get_context().get_trial_id()}-{uuid.uuid4().hex[:8]}"
@@ -120,7 +128,7 @@ def run_on_group(config: dict[str, Any]) -> None:
         scaling_config=ScalingConfig(
             num_workers=config["workers"], resources_per_worker=config["resources"], use_gpu=use_gpu
         ),
-        torch_config=TorchConfig(backend="nccl" if use_gpu else "gloo", timeout_s=GROUP_TIMEOUT_S),
+        torch_config=GroupConfig(backend="nccl" if use_gpu else "gloo", timeout_s=GROUP_TIMEOUT_S),
         run_config=RunConfig(
             name=name,
             storage_path=config["store"],

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
+import socket
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -202,6 +203,7 @@ class JobBook:
             "engine": run.engine,
             "provenance": {
                 **self.bench.facts,
+                "host": socket.gethostname(),
                 "trainable_parameters": run.trainable_parameters,
                 **self._arithmetic(run, last.epoch if last else 0.0),
                 **training.engine.provenance(),

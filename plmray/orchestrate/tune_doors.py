@@ -31,9 +31,10 @@ class Bridge:
         costs: Costs,
         concurrency: int,
         ended: Callable[[Job], None] | None,
+        mend: Callable[[], None],
     ) -> None:
         self.source, self.config, self.costs, self.concurrency = source, config, costs, concurrency
-        self.ended = ended
+        self.ended, self.mend = ended, mend
         self.live: dict[str, Job] = {}
         self.last: dict[str, Report] = {}
         self.exhausted = False
@@ -140,6 +141,9 @@ class JobCallback(_NotSaved, Callback):  # type: ignore[misc]
         report = unpacked_report(result)
         if report is not None and report.finished:
             self.bridge.observe(trial.trial_id, result)
+
+    def on_step_end(self, iteration: int, trials: Any, **info: Any) -> None:
+        self.bridge.mend()
 
     def on_trial_complete(self, iteration: int, trials: Any, trial: Any, **info: Any) -> None:
         self.bridge.complete(trial.trial_id)

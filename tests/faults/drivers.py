@@ -80,6 +80,13 @@ class DriverProcess:
     def wait_for_results(self, count: int) -> None:
         self.wait_for(f"[{count}/")
 
+    def wait_until_it_holds(self, folder: Path, timeout_s: float = 60) -> None:
+        """Until the sweep's folder is its own."""
+        deadline = time.monotonic() + timeout_s
+        while f'"pid": {self.process.pid},' not in _text(folder / "lock.json"):
+            assert time.monotonic() < deadline, self.output
+            time.sleep(0.02)
+
     def signal(self, number: signal.Signals) -> None:
         self.process.send_signal(number)
 
@@ -98,6 +105,13 @@ class DriverProcess:
         assert self.process.stdout is not None
         for line in self.process.stdout:
             self.lines.append(line.rstrip("\n"))
+
+
+def _text(file: Path) -> str:
+    try:
+        return file.read_text()
+    except FileNotFoundError:
+        return ""
 
 
 def run(file: Path, storage: object, *more: str, **options: Any) -> DriverProcess:

@@ -32,9 +32,11 @@ def test_kill_nine_at_ten_random_moments(tmp_path: Path, unbroken: Scores, uri: 
     """The same sweep is killed ten times, anywhere from its first import to its report, and then left alone."""
     file, rng = fault_sweep(tmp_path), np.random.default_rng(10)
     folder, survived = tmp_path / "runs" / "faulty", dict[Path, int]()
-    for _ in range(10):
+    for number in range(10):
         driver = DriverProcess(file, tmp_path / "runs", "--local", "--resume")
-        time.sleep(float(rng.uniform(2.0, 6.5)))
+        if number % 5:
+            driver.wait_until_it_holds(folder)
+        time.sleep(float(rng.uniform(0.0, 2.5)))
         driver.kill()
         assert_untouched(survived)
         survived = finished_files(folder)
