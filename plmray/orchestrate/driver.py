@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
-import signal
-import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,7 +19,7 @@ from plmray.orchestrate.folder import SweepFolder
 from plmray.orchestrate.here import Here, PackedHere
 from plmray.orchestrate.host import Host
 from plmray.orchestrate.importance import write_importance
-from plmray.orchestrate.interrupt import Interrupted
+from plmray.orchestrate.interrupt import Interrupted, StoppableSource, StopSignals
 from plmray.orchestrate.jobs import Job, Place, Report
 from plmray.orchestrate.phases import Events, InTurn, SearchPhase
 from plmray.orchestrate.prepare import data_facts, make_identifier
@@ -138,25 +135,6 @@ def copy_records(folder: SweepFolder, source: Location | None) -> None:
         folder.adopt_records(copy)
 
 
-@contextlib.contextmanager
-def stopped_like_ctrl_c() -> Iterator[None]:
-    """Being asked to end (SIGTERM: ray job stop, Slurm, Kubernetes) is being interrupted."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    before = signal.signal(signal.SIGTERM, _interrupt)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
-
-
-def _interrupt(*_: object) -> None:
-    if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:  # started in the background of a script
-        raise KeyboardInterrupt
-    signal.raise_signal(signal.SIGINT)
-
-
 class Driver:
     """The parts of one run, wired once and used in order by ``run``."""
 
@@ -175,6 +153,7 @@ class Driver:
         self.engine, _ = choose_engine(self.spec, self.family)
         self.in_turn = self.engine == "deepspeed"
         self.costs = Costs(before=read_costs(folder.path))
+        self.signals = StopSignals()
 
     def run(self) -> Outcome:
         for name in searched_backbones(self.spec):
@@ -186,7 +165,7 @@ class Driver:
             )
         make_place, has_gpu, close_place = self._open_place()
         try:
-            with stopped_like_ctrl_c():
+            with self.signals:
                 return self._run(make_place, has_gpu)
         finally:
             close_place()
@@ -215,7 +194,8 @@ class Driver:
             in_turn=self.in_turn,
         )
         self.costs.slots = place.devices
-        place.run(TimedSource(InTurn(search, lambda: self._replicate(search, plan, identifier, events)), self.costs))
+        both = InTurn(search, lambda: self._replicate(search, plan, identifier, events))
+        place.run(TimedSource(StoppableSource(both, self.signals), self.costs))
 
     def _replicate(
         self, search: SearchPhase, plan: Plan, identifier: Identifier, events: Events

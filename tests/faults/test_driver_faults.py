@@ -114,17 +114,29 @@ SHIM = r"""
 #include <dlfcn.h>
 #include <stdlib.h>
 #include <time.h>
-/* The wall clock jumps by CLOCK_JUMP_S seconds, CLOCK_JUMP_AFTER_S seconds after the process first asks for it. */
+#include <unistd.h>
+#include <sys/time.h>
+/* The wall clock is CLOCK_JUMP_S seconds off from when there is a file CLOCK_JUMP_FILE. */
 int clock_gettime(clockid_t id, struct timespec *now) {
     static int (*real)(clockid_t, struct timespec *);
-    static time_t first;
     if (!real) real = dlsym(RTLD_NEXT, "clock_gettime");
     int answer = real(id, now);
-    if (id == CLOCK_REALTIME && answer == 0) {
-        if (!first) first = now->tv_sec;
-        if (now->tv_sec - first >= atol(getenv("CLOCK_JUMP_AFTER_S"))) now->tv_sec += atol(getenv("CLOCK_JUMP_S"));
-    }
+    if (id == CLOCK_REALTIME && answer == 0 && access(getenv("CLOCK_JUMP_FILE"), F_OK) == 0)
+        now->tv_sec += atol(getenv("CLOCK_JUMP_S"));
     return answer;
+}
+time_t time(time_t *place) {
+    struct timespec now;
+    clock_gettime(CLOCK_REALTIME, &now);
+    if (place) *place = now.tv_sec;
+    return now.tv_sec;
+}
+int gettimeofday(struct timeval *restrict place, void *restrict zone) {
+    struct timespec now;
+    clock_gettime(CLOCK_REALTIME, &now);
+    place->tv_sec = now.tv_sec;
+    place->tv_usec = now.tv_nsec / 1000;
+    return 0;
 }
 """
 
@@ -134,8 +146,11 @@ def test_a_clock_that_jumps_a_day_changes_nothing(tmp_path: Path, unbroken: Scor
     (tmp_path / "shim.c").write_text(SHIM)
     shim = tmp_path / "shim.so"
     subprocess.run(["cc", "-shared", "-fPIC", "-o", str(shim), str(tmp_path / "shim.c"), "-ldl"], check=True)
-    jump = {"LD_PRELOAD": str(shim), "CLOCK_JUMP_S": str(jump_s), "CLOCK_JUMP_AFTER_S": "6"}
-    driver = run(fault_sweep(tmp_path), tmp_path / "runs", "--local", environment=jump)
+    jump = {"LD_PRELOAD": str(shim), "CLOCK_JUMP_S": str(jump_s), "CLOCK_JUMP_FILE": str(tmp_path / "jump")}
+    driver = DriverProcess(fault_sweep(tmp_path), tmp_path / "runs", "--local", environment=jump)
+    driver.wait_for_results(4)
+    (tmp_path / "jump").touch()
+    assert driver.end() == 0, driver.output
     days = {line[:10] for line in (tmp_path / "runs" / "faulty" / "sweep.log").read_text().splitlines()}
     assert len(days) >= 2, f"the clock did not jump while it ran: {driver.output}"
     assert_whole(tmp_path / "runs" / "faulty", unbroken, uri)
