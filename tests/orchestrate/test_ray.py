@@ -8,7 +8,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,7 +18,8 @@ from pyarrow import parquet
 
 from plmray.orchestrate.driver import Outcome, RunOptions, run_sweep
 from plmray.results import TrialResult, read_results
-from tests.examples import ROOT, free_port, tiny_sweep, write_sweep
+from tests.clusters import ray_cluster
+from tests.examples import ROOT, tiny_sweep, write_sweep
 
 pytestmark = pytest.mark.ray
 
@@ -199,30 +199,8 @@ def test_a_multi_worker_candidate_is_judged_by_its_probe(tmp_path: Path) -> None
 
 @pytest.fixture
 def cluster(tmp_path: Path) -> Iterator[dict[str, str]]:
-    """A cluster as `ray start --head` makes it, with its own ports and token; ended without touching any other."""
-    ray = str(Path(sys.executable).parent / "ray")
-    folder = Path(tempfile.mkdtemp(prefix="plmtest", dir="/tmp"))
-    token = tmp_path / "token"
-    token.write_text("a" * 32)
-    environment = {**os.environ, "RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN_PATH": str(token)}
-    environment["PATH"] = f"{Path(sys.executable).parent}:{environment['PATH']}"
-    environment["DASHBOARD"] = f"http://127.0.0.1:{(dashboard := free_port())}"
-    start = [
-        ray,
-        "start",
-        "--head",
-        "--port=0",
-        f"--dashboard-port={dashboard}",
-        "--num-cpus=2",
-        f"--temp-dir={folder}",
-    ]
-    start += [f"--dashboard-agent-listen-port={free_port()}", "--disable-usage-stats"]
-    subprocess.run(start, check=True, env=environment, capture_output=True)
-    try:
+    with ray_cluster(tmp_path) as environment:
         yield environment
-    finally:
-        subprocess.run(["pkill", "-9", "-f", str(folder)])
-        shutil.rmtree(folder, ignore_errors=True)
 
 
 def test_ray_job_submit_leaves_its_results_behind(cluster: dict[str, str], tmp_path: Path) -> None:
