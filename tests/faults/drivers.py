@@ -17,6 +17,7 @@ import yaml
 from pyarrow import parquet
 
 from plmray.files import read_json_lines
+from plmray.orchestrate.folder import SweepFolder
 from plmray.orchestrate.sync import sync_folder
 from plmray.results import TrialResult, read_results
 from tests.examples import sweep_tree
@@ -161,7 +162,8 @@ def assert_mirrored(results: Mapping[str, TrialResult], folder: Path, uri: str) 
 
     client = MlflowClient(tracking_uri=uri)
     experiments = [e.experiment_id for e in client.search_experiments()]
-    runs = client.search_runs(experiments, max_results=5000)
+    own = f"tags.`plmray.sweep_id` = '{SweepFolder(folder).sweep_id}'"
+    runs = client.search_runs(experiments, own, max_results=5000)
     keys = [run.data.tags["plmray.key"] for run in runs]
     assert len(keys) == len(set(keys)), "a run is there twice"
     trials = {r.data.tags["plmray.trial_id"]: r for r in runs if r.data.tags["plmray.key"].startswith("trial:")}
