@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: install quickstart test test-slow lint clean
+.PHONY: install quickstart test test-slow test-faults audit lint clean
 
 install: $(VENV)/.installed
 
@@ -25,6 +25,14 @@ test: install
 
 test-slow: install
 	$(BIN)/python -m pytest -m slow
+
+# What can break in a running sweep, broken: processes, disks, servers, hosts. Some need root and are skipped without.
+test-faults: install
+	$(BIN)/python -m pytest -m faults
+
+# Known weaknesses of the pinned versions; without an advisory service to ask, a line says so.
+audit: install
+	$(BIN)/python -m tests.audit
 
 lint: install
 	$(BIN)/ruff check .
