@@ -34,7 +34,7 @@ def main() -> int:
         sys.stdout.write("NOT AUDITED: no advisory service that knows these packages can be asked from here\n")
         return 0
     weak = [
-        f"{package['name']} {package['version']}: {advisory['id']}, mended in {advisory['fix_versions'] or 'no version'}"
+        f"{package['name']} {package['version']}: {advisory['id']}, mended in {advisory['fix_versions']}"
         for package in known
         for advisory in package["vulns"]
         if advisory["id"] not in ACCEPTED
