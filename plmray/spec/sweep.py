@@ -148,7 +148,7 @@ class ResourcesSpec(Strict):
     max_hours_per_trial: float | None = Field(default=None, gt=0)
     micro_batch: Union[Literal["auto"], Annotated[int, Field(ge=1)]] = "auto"
     gradient_checkpointing: bool = False
-    retries: int = Field(default=1, ge=0, description="restarts after a crash of the infrastructure")
+    retries: int = Field(default=3, ge=0, description="restarts after a crash of the infrastructure")
     keep: Literal["best", "replicate", "none"] = Field(default="replicate", description="adapters and heads kept")
     deepspeed: DeepSpeedSpec = DeepSpeedSpec()
 

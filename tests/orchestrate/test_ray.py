@@ -100,7 +100,7 @@ def test_interrupt_is_clean_and_resumable(tmp_path: Path) -> None:
 
 
 def test_a_worker_that_dies_is_a_row_and_the_others_go_on(tmp_path: Path) -> None:
-    """One learning rate makes its worker exit hard: retried once, then FAILED with a reason; exit code 1."""
+    """One learning rate makes its worker exit hard: retried, then FAILED with a reason; exit code 1."""
     script = tmp_path / "sweep_with_a_killer.py"
     script.write_text(
         "import os, sys\n"
@@ -119,7 +119,7 @@ def test_a_worker_that_dies_is_a_row_and_the_others_go_on(tmp_path: Path) -> Non
     )
     space = {"optimizer.lr": {"kind": "choice", "values": [0.001, 0.002, 0.003]}}
     search = {"sampler": "grid", "seeds": [0]}
-    file = write_sweep(tmp_path, space=space, search=search, replicate=None, resources={"engine": "torch"})
+    file = write_sweep(tmp_path, space=space, search=search, replicate=None, resources={"engine": "torch", "retries": 1})
     done = subprocess.run([sys.executable, str(script), str(file), "runs"], capture_output=True, text=True)
     assert done.returncode == 1, done.stdout + done.stderr
     states = {r.parameters["optimizer.lr"]: r for r in read_results(Path("runs/tiny"))}
