@@ -119,7 +119,8 @@ def test_a_worker_that_dies_is_a_row_and_the_others_go_on(tmp_path: Path) -> Non
     )
     space = {"optimizer.lr": {"kind": "choice", "values": [0.001, 0.002, 0.003]}}
     search = {"sampler": "grid", "seeds": [0]}
-    file = write_sweep(tmp_path, space=space, search=search, replicate=None, resources={"engine": "torch", "retries": 1})
+    resources = {"engine": "torch", "retries": 1}
+    file = write_sweep(tmp_path, space=space, search=search, replicate=None, resources=resources)
     done = subprocess.run([sys.executable, str(script), str(file), "runs"], capture_output=True, text=True)
     assert done.returncode == 1, done.stdout + done.stderr
     states = {r.parameters["optimizer.lr"]: r for r in read_results(Path("runs/tiny"))}
