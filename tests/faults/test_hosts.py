@@ -100,7 +100,8 @@ def test_a_sweep_goes_on_from_another_host(tmp_path: Path, unbroken: Scores, uri
         first.wait_for_results(4)
         too_early = driver_on(b, file, tmp_path / "runs", "--local", "--resume")
         assert too_early.end() == 2
-        assert f"is in use by process {first.process.pid} on {a.name}" in too_early.output or a.name in too_early.output
+        assert "is in use by process" in too_early.output
+        assert a.name in too_early.output
         a.crash()
         survived, started = finished_files(folder), time.monotonic()
         second = driver_on(b, file, tmp_path / "runs", "--local", "--resume")

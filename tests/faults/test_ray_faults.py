@@ -10,6 +10,7 @@ from pathlib import Path
 
 import psutil
 import pytest
+import yaml
 
 from plmray.results import read_results
 from tests.faults.drivers import (
@@ -102,27 +103,29 @@ def test_ctrl_c_on_ray(tmp_path: Path, unbroken: Scores, uri: str, times: int) -
 
 
 GREEDY = """
-import resource, sys
+import psutil, resource, sys
 from plmray.cli import main
 import torch, plmray.orchestrate.driver, plmray.orchestrate.worker
-resource.setrlimit(resource.RLIMIT_AS, (8 * 2**30,) * 2)
+resource.setrlimit(resource.RLIMIT_AS, (psutil.Process().memory_info().vms + 2 * 2**30,) * 2)
 sys.argv[0] = "plmray"
 main()
 """
 
 
 def test_a_trial_that_wants_more_memory_than_there_is_fails_alone(tmp_path: Path, uri: str) -> None:
-    """The process may have 8 GB; one head would take 32."""
+    """The process may have 2 GB more; one head's weights, gradients and moments would take 4."""
     script = tmp_path / "limited.py"
     script.write_text(GREEDY)
-    space = {"head.hidden": {"kind": "choice", "values": [8, 500_000_000, 16]}}
+    space = {"head.hidden": {"kind": "choice", "values": [8, 1_000_000, 16]}}
     file = fault_sweep(tmp_path, space=space, search={"sampler": "grid", "seeds": [0, 1]}, replicate=None)
-    tree = file.read_text().replace("train:\n", "train:\n  head: {kind: dense}\n")
-    file.write_text(tree)
+    tree = yaml.safe_load(file.read_text())
+    tree["train"]["head"] = {"kind": "dense"}
+    tree["train"]["backbone"]["shape"]["width"] = 256
+    file.write_text(yaml.safe_dump(tree))
     driver = DriverProcess(file, tmp_path / "runs", "--local", python=[sys.executable, str(script)])
     assert driver.end() == 1, driver.output
     results = read_results(tmp_path / "runs" / "faulty")
     states = {(r.parameters["head.hidden"], r.state) for r in results}
-    assert states == {(8, "COMPLETE"), (500_000_000, "FAILED"), (16, "COMPLETE")}
+    assert states == {(8, "COMPLETE"), (1_000_000, "FAILED"), (16, "COMPLETE")}
     assert all("memory" in (r.error or "") for r in results if r.state == "FAILED")
     assert "FAILED" in (tmp_path / "runs" / "faulty" / "report.md").read_text()
