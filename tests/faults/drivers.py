@@ -8,7 +8,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -70,6 +70,10 @@ class DriverProcess:
     def output(self) -> str:
         return "\n".join(self.lines)
 
+    @property
+    def ended(self) -> bool:
+        return self.process.poll() is not None
+
     def wait_for(self, text: str, timeout_s: float = 120) -> None:
         """Until a line holds ``text``. Raises AssertionError with the output where none does."""
         deadline = time.monotonic() + timeout_s
@@ -80,13 +84,6 @@ class DriverProcess:
 
     def wait_for_results(self, count: int) -> None:
         self.wait_for(f"[{count}/")
-
-    def wait_until_it_holds(self, folder: Path, timeout_s: float = 60) -> None:
-        """Until the sweep's folder is its own."""
-        deadline = time.monotonic() + timeout_s
-        while f'"pid": {self.process.pid},' not in _text(folder / "lock.json"):
-            assert time.monotonic() < deadline, self.output
-            time.sleep(0.02)
 
     def signal(self, number: signal.Signals) -> None:
         self.process.send_signal(number)
@@ -108,11 +105,11 @@ class DriverProcess:
             self.lines.append(line.rstrip("\n"))
 
 
-def _text(file: Path) -> str:
-    try:
-        return file.read_text()
-    except FileNotFoundError:
-        return ""
+def until(ready: Callable[[], bool], timeout_s: float = 60) -> None:
+    deadline = time.monotonic() + timeout_s
+    while not ready():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
 
 
 def run(file: Path, storage: object, *more: str, **options: Any) -> DriverProcess:

@@ -25,22 +25,27 @@ from tests.faults.drivers import (
     finished_files,
     run,
     scores,
+    until,
 )
 
 
 def test_kill_nine_at_ten_random_moments(tmp_path: Path, unbroken: Scores, uri: str) -> None:
     """The same sweep is killed ten times, anywhere from its first import to its report, and then left alone."""
     file, rng = fault_sweep(tmp_path), np.random.default_rng(10)
-    folder, survived = tmp_path / "runs" / "faulty", dict[Path, int]()
+    folder, survived, counts = tmp_path / "runs" / "faulty", dict[Path, int](), set[int]()
     for number in range(10):
         driver = DriverProcess(file, tmp_path / "runs", "--local", "--resume")
-        if number % 5:
-            driver.wait_until_it_holds(folder)
-        time.sleep(float(rng.uniform(0.0, 2.5)))
+        if number % 3 == 0:
+            time.sleep(float(rng.uniform(0.0, 8.0)))
+        else:
+            done = len(survived)
+            until(lambda driver=driver, done=done: driver.ended or len(finished_files(folder)) > done)  # type: ignore[misc]
+            time.sleep(float(rng.uniform(0.0, 0.5)))
         driver.kill()
         assert_untouched(survived)
         survived = finished_files(folder)
-    assert survived, "no kill came late enough to matter"
+        counts.add(len(survived))
+    assert len(counts - {0, TRIALS}) >= 3, "too few kills came while it trained"
     run(file, tmp_path / "runs", "--local", "--resume")
     assert_untouched(survived)
     assert_whole(folder, unbroken, uri)
@@ -156,25 +161,20 @@ def test_a_clock_that_jumps_a_day_changes_nothing(tmp_path: Path, unbroken: Scor
     assert_whole(tmp_path / "runs" / "faulty", unbroken, uri)
 
 
-@pytest.mark.parametrize("damage", ["empty", "half", "of another trial", "of another time", "no JSON"])
-def test_a_damaged_result_runs_again_and_no_other(tmp_path: Path, unbroken: Scores, uri: str, damage: str) -> None:
+def test_damaged_results_run_again_and_no_other(tmp_path: Path, unbroken: Scores, uri: str) -> None:
     file, folder = fault_sweep(tmp_path), tmp_path / "runs" / "faulty"
     driver = DriverProcess(file, tmp_path / "runs", "--local")
-    driver.wait_for_results(6)
+    driver.wait_for_results(8)
     driver.kill()
-    victim, other = sorted(folder.glob("trials/*/result.json"))[:2]
-    text = victim.read_text()
-    content = {
-        "empty": "",
-        "half": text[: len(text) // 2],
-        "of another trial": other.read_text(),
-        "of another time": '{"trial": "x", "score": 1}',
-        "no JSON": "\x00\xff" * 100,
-    }
-    victim.write_text(content[damage], encoding="latin-1")
-    others = {path: when for path, when in finished_files(folder).items() if path != victim}
+    whole, *victims = sorted(folder.glob("trials/*/result.json"))[:6]
+    half = victims[0].read_text()[:200]
+    of_another_time = '{"trial": "x", "score": 1}'
+    damages = ["", half, whole.read_text(), of_another_time, "\x00\xff" * 100]
+    for victim, content in zip(victims, damages, strict=True):
+        victim.write_text(content, encoding="latin-1")
+    others = {path: when for path, when in finished_files(folder).items() if path not in victims}
     again = run(file, tmp_path / "runs", "--local", "--resume")
-    assert f"{victim} is no result" in again.output
+    assert all(f"{victim} is no result" in again.output for victim in victims), again.output
     assert_untouched(others)
     assert_whole(folder, unbroken, uri)
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import signal
 import sys
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 import psutil
@@ -21,6 +20,7 @@ from tests.faults.drivers import (
     fault_sweep,
     finished_files,
     run,
+    until,
 )
 
 pytestmark = pytest.mark.ray
@@ -40,13 +40,6 @@ def title(process: psutil.Process) -> list[str]:
     except psutil.Error:
         return []
     return found
-
-
-def until(ready: Callable[[], bool], timeout_s: float = 60) -> None:
-    deadline = time.monotonic() + timeout_s
-    while not ready():
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
 
 
 @pytest.mark.parametrize(
