@@ -26,7 +26,7 @@ from plmray.spec.checks import with_parameters
 from plmray.spec.load import load_resolved, read_resolved
 from plmray.spec.names import family, known_backbone, local_folder, weights_hash
 from plmray.spec.sweep import SweepSpec
-from plmray.train.checkpoint import CHECKPOINT_FILES, HEAD_FILE
+from plmray.train.checkpoint import CHECKPOINT_FILES, HEAD_FILE, require_whole
 from plmray.trial import identifying_settings, identifying_task
 
 
@@ -57,13 +57,14 @@ def export(folder: Path, out: Path, candidate: str | None = None) -> BundleFacts
 
 
 def _copy_weights(source: Path, target: Path) -> None:
-    """The files of a checkpoint, and no others; a link could lead anywhere."""
+    """The files of a checkpoint, whole, and no others; a link could lead anywhere."""
     target.mkdir(parents=True)
     for name in CHECKPOINT_FILES:
         if (source / name).is_symlink():
             raise FolderError(f"{source / name} is a link; a checkpoint has files of its own")
         if (source / name).is_file():
             shutil.copy2(source / name, target / name)
+    require_whole(source)
 
 
 def mlflow_model() -> dict[str, Any]:

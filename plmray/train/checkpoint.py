@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor, isfinite
 
@@ -78,10 +78,7 @@ def load(folder: Path, expected: Mapping[str, Tensor]) -> dict[str, Tensor]:
         head = load_file(folder / HEAD_FILE)
         encoder = load_file(folder / ADAPTER_FILE) if (folder / ADAPTER_FILE).exists() else {}
     except (OSError, SafetensorError) as error:
-        raise FolderError(
-            f"{folder} has no readable weights ({error}); in a sweep folder, remove {folder.parent} and run the sweep "
-            "with --resume to make them again"
-        ) from error
+        raise _unreadable(folder, error) from error
     state = {}
     for name, tensor in expected.items():
         part, own = (
@@ -98,6 +95,23 @@ def load(folder: Path, expected: Mapping[str, Tensor]) -> dict[str, Tensor]:
             )
         state[name] = part[own]
     return state
+
+
+def require_whole(folder: Path) -> None:
+    """Raises FolderError where a file of the checkpoint is cut short or no safetensors; reads their headers only."""
+    for file in sorted(folder.glob("*.safetensors")):
+        try:
+            with safe_open(file, framework="pt"):
+                pass
+        except (OSError, SafetensorError) as error:
+            raise _unreadable(folder, error) from error
+
+
+def _unreadable(folder: Path, error: Exception) -> FolderError:
+    return FolderError(
+        f"{folder} has no readable weights ({error}); in a sweep folder, remove {folder.parent} and run the sweep "
+        "with --resume to make them again"
+    )
 
 
 def _peft_name(name: str) -> str:
