@@ -60,15 +60,16 @@ def test_a_killed_process_is_replaced_and_nothing_is_lost(
 
 
 def test_the_driver_of_a_cluster_is_killed_again_and_again(tmp_path: Path, unbroken: Scores, uri: str) -> None:
+    """Ray's own agents end a minute later by themselves; what trains ends at once."""
     file, folder = fault_sweep(tmp_path), tmp_path / "runs" / "faulty"
     survived: dict[Path, int] = {}
     for _ in range(3):
         driver = DriverProcess(file, tmp_path / "runs", "--resume")
         done = len(survived)
         until(lambda done=done: len(finished_files(folder)) > done + 2, 120)  # type: ignore[misc]
-        below = psutil.Process(driver.process.pid).children(recursive=True)
+        below = [p for p in psutil.Process(driver.process.pid).children(recursive=True) if "Agent" not in str(title(p))]
         driver.kill()
-        until(lambda below=below: not psutil.wait_procs(below, timeout=0)[1], 60)  # type: ignore[misc]
+        assert not psutil.wait_procs(below, timeout=30)[1], "what trains outlived its driver"
         assert_untouched(survived)
         survived = finished_files(folder)
     run(file, tmp_path / "runs", "--resume")
