@@ -314,15 +314,16 @@ class RayPlace:
         from plmray.orchestrate.tune_doors import Bridge, fit
 
         ended = self._hosts.free if self._hosts else None
-        bridge = Bridge(source, self._config, self.cluster.costs, self.concurrency, ended, self._mend)
+        retries = self.bench.spec.resources.retries
+        bridge = Bridge(source, self._config, self.cluster.costs, self.concurrency, retries, ended, self._mend)
         try:
-            fit(bridge, self._trainable(), self.cluster.scratch, self.bench.spec.resources.retries, self._reuse)
+            fit(bridge, self._trainable(), self.cluster.scratch, self._reuse)
         finally:
             if self._hosts is not None:
                 self.cluster.costs.add_packs(self._hosts.facts())
         if bridge.failure is not None:
             raise bridge.failure
-        if bridge.live or not bridge.exhausted:
+        if bridge.live or bridge.again or not bridge.exhausted:
             raise Interrupted
 
     @property

@@ -133,7 +133,7 @@ def run_on_group(config: dict[str, Any]) -> None:
             name=name,
             storage_path=config["store"],
             callbacks=[TuneReportCallback()],
-            # Tune does the retries; workers that never start are a failure, not an endless wait.
+            # The bridge does the retries; workers that never start are a failure, not an endless wait.
             failure_config=FailureConfig(max_failures=0, controller_failure_limit=STARTS_TRIED),
         ),
     )

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import ray.cloudpickle
 from ray import tune
@@ -19,10 +20,29 @@ from plmray.orchestrate.progress import Costs
 from plmray.orchestrate.ray_worker import unpacked_report
 
 IDLE_WAIT_S = 0.2
+# Before a job's second, third … process: a lost node is noticed after a quarter of a minute, and sent to until then.
+RETRY_WAITS_S = (1.0, 5.0, 25.0)
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """A job's n-th process; not before ``due`` of the monotonic clock."""
+
+    job: Job
+    number: int = 0
+    due: float = 0.0
+
+    def next(self) -> Attempt:
+        wait = RETRY_WAITS_S[min(self.number, len(RETRY_WAITS_S) - 1)]
+        return Attempt(self.job, self.number + 1, time.monotonic() + wait)
 
 
 class Bridge:
-    """The state the three doors share: which Tune trial computes which job, and its last report."""
+    """The state the three doors share: which Tune trial computes which job, and its last report.
+
+    Processes that died are replaced here, as new trials of Tune: Tune's own retries give a trial up at once whose
+    reused process was on a lost node, and do not wait.
+    """
 
     def __init__(
         self,
@@ -30,29 +50,39 @@ class Bridge:
         config: Callable[[Job], dict[str, Any]],
         costs: Costs,
         concurrency: int,
+        retries: int,
         ended: Callable[[Job], None] | None,
         mend: Callable[[], None],
     ) -> None:
         self.source, self.config, self.costs, self.concurrency = source, config, costs, concurrency
-        self.ended, self.mend = ended, mend
-        self.live: dict[str, Job] = {}
+        self.retries, self.ended, self.mend = retries, ended, mend
+        self.live: dict[str, Attempt] = {}
+        self.again: list[Attempt] = []
         self.last: dict[str, Report] = {}
         self.exhausted = False
         self.failure: Exception | None = None
 
     def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
-        if len(self.live) >= self.concurrency:
-            return None
-        job = self._guarded(self.source.next_job)
-        if isinstance(job, Job):
-            self.live[trial_id] = job
-            return self.config(job)
-        if job == "wait":
+        found = self._next_attempt()
+        if isinstance(found, Attempt):
+            self.live[trial_id] = found
+            return self.config(found.job)
+        if found == "wait" or self.live or self.again:
             if not self.live:
                 time.sleep(IDLE_WAIT_S)
             return None
         self.exhausted = self.failure is None
         return str(Searcher.FINISHED)
+
+    def _next_attempt(self) -> Attempt | Literal["wait"] | None:
+        now = time.monotonic()
+        for number, attempt in enumerate(self.again):
+            if attempt.due <= now:
+                return self.again.pop(number)
+        if len(self.live) + len(self.again) >= self.concurrency:
+            return "wait"  # what waits for another process is under way: proposals come in the same order
+        job = self._guarded(self.source.next_job)
+        return Attempt(job) if isinstance(job, Job) else "wait" if job == "wait" else None
 
     def observe(self, trial_id: str, result: dict[str, Any]) -> bool:
         report = unpacked_report(result)
@@ -64,23 +94,25 @@ class Bridge:
             self.costs.worker_starts_s.append(float(result["worker_start_s"]))
         self.costs.process_bytes = max(self.costs.process_bytes, int(result.get("process_bytes") or 0))
         self.last[trial_id] = report
-        return bool(self._guarded(lambda: self.source.observe(self.live[trial_id], report)))
+        return bool(self._guarded(lambda: self.source.observe(self.live[trial_id].job, report)))
 
     def complete(self, trial_id: str) -> None:
-        job, report = self.live.pop(trial_id, None), self.last.pop(trial_id, None)
-        if job is not None:
-            self._end(job)
-            self._guarded(lambda: self.source.finish(job, report))
+        attempt, report = self.live.pop(trial_id, None), self.last.pop(trial_id, None)
+        if attempt is not None:
+            self._end(attempt.job)
+            self._guarded(lambda: self.source.finish(attempt.job, report))
 
     def fail(self, trial_id: str, error: str) -> None:
-        job, report = self.live.pop(trial_id, None), self.last.pop(trial_id, None)
-        if job is None:
+        attempt, report = self.live.pop(trial_id, None), self.last.pop(trial_id, None)
+        if attempt is None:
             return
-        self._end(job)
+        self._end(attempt.job)
         if report is not None and report.finished:  # it broke while leaving; its results are in hand
-            self._guarded(lambda: self.source.finish(job, report))
+            self._guarded(lambda: self.source.finish(attempt.job, report))
+        elif attempt.number < self.retries:
+            self.again.append(attempt.next())
         else:
-            self._guarded(lambda: self.source.finish(job, None, error))
+            self._guarded(lambda: self.source.finish(attempt.job, None, error))
 
     def _end(self, job: Job) -> None:
         if self.ended is not None:
@@ -167,7 +199,7 @@ def error_text(trial: Any) -> str:
     return short_trace(cause)
 
 
-def fit(bridge: Bridge, trainable: Any, store: str, retries: int, reuse: bool) -> None:
+def fit(bridge: Bridge, trainable: Any, store: str, reuse: bool) -> None:
     """Run Tune until the source has no more jobs, or the user interrupts."""
     tuner = tune.Tuner(
         trainable,
@@ -186,7 +218,7 @@ def fit(bridge: Bridge, trainable: Any, store: str, retries: int, reuse: bool) -
             verbose=0,
             callbacks=[JobCallback(bridge)],
             checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False) if reuse else tune.CheckpointConfig(),
-            failure_config=tune.FailureConfig(max_failures=retries),
+            failure_config=tune.FailureConfig(max_failures=0),
         ),
     )
     try:
