@@ -8,9 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from plmray.orchestrate.driver import RunOptions, run_sweep
-from plmray.spec.load import load_sweep
-from tests.faults.drivers import TRIALS, Scores, fault_sweep, scores
+from tests.faults.drivers import TRIALS, Scores, complete, fault_sweep, scores
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -27,13 +25,11 @@ def unbroken(tmp_path_factory: pytest.TempPathFactory) -> Scores:
     before = dict(os.environ)
     os.environ["MLFLOW_TRACKING_URI"] = f"sqlite:///{folder}/mlflow.db"
     try:
-        outcome = run_sweep(
-            load_sweep(fault_sweep(folder)), RunOptions(storage_path=folder, local=True), lambda text: None
-        )
+        complete(fault_sweep(folder), folder)
     finally:
         os.environ.clear()
         os.environ.update(before)
-    found = scores(outcome.folder)
+    found = scores(folder / "faulty")
     assert len(found) == TRIALS
     return found
 

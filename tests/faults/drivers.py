@@ -17,9 +17,11 @@ import yaml
 from pyarrow import parquet
 
 from plmray.files import read_json_lines
+from plmray.orchestrate.driver import RunOptions, run_sweep
 from plmray.orchestrate.folder import SweepFolder
 from plmray.orchestrate.sync import sync_folder
 from plmray.results import TrialResult, read_results
+from plmray.spec.load import load_sweep
 from tests.examples import sweep_tree
 
 Scores = dict[str, tuple[str, float | None, float | None]]
@@ -112,11 +114,12 @@ def until(ready: Callable[[], bool], timeout_s: float = 60) -> None:
         time.sleep(0.02)
 
 
-def run(file: Path, storage: object, *more: str, **options: Any) -> DriverProcess:
-    """To its end, which must be a good one."""
-    driver = DriverProcess(file, storage, *more, **options)
-    assert driver.end() == 0, driver.output
-    return driver
+def complete(file: Path, storage: Path) -> str:
+    """The sweep to its good end, here, without Ray: begun, or gone on with. What it said."""
+    said: list[str] = []
+    outcome = run_sweep(load_sweep(file), RunOptions(storage_path=storage, local=True, resume=True), said.append)
+    assert outcome.exit_code == 0, said
+    return "\n".join(said)
 
 
 def assert_scores(found: Scores, expected: Scores, tolerance: float = 0.0) -> None:

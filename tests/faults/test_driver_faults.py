@@ -21,9 +21,9 @@ from tests.faults.drivers import (
     Scores,
     assert_untouched,
     assert_whole,
+    complete,
     fault_sweep,
     finished_files,
-    run,
     scores,
     until,
 )
@@ -46,7 +46,8 @@ def test_kill_nine_at_ten_random_moments(tmp_path: Path, unbroken: Scores, uri: 
         survived = finished_files(folder)
         counts.add(len(survived))
     assert len(counts - {0, TRIALS}) >= 3, "too few kills came while it trained"
-    run(file, tmp_path / "runs", "--local", "--resume")
+    last = DriverProcess(file, tmp_path / "runs", "--local", "--resume")
+    assert last.end() == 0, last.output
     assert_untouched(survived)
     assert_whole(folder, unbroken, uri)
 
@@ -59,7 +60,7 @@ def test_kill_nine_under_asha_resumes_and_replays(tmp_path: Path, uri: str) -> N
     driver.wait_for_results(5)
     driver.kill()
     survived = finished_files(tmp_path / "runs" / "faulty")
-    run(file, tmp_path / "runs", "--local", "--resume")
+    complete(file, tmp_path / "runs")
     assert_untouched(survived)
     resumed = scores(tmp_path / "runs" / "faulty")
     assert_whole(tmp_path / "runs" / "faulty", resumed, uri)
@@ -81,7 +82,7 @@ def test_asked_to_end_it_concludes(tmp_path: Path, unbroken: Scores, uri: str, n
     assert (folder / "report.md").exists()
     assert not (folder / "lock.json").exists()
     survived = finished_files(folder)
-    run(file, tmp_path / "runs", "--local", "--resume")
+    complete(file, tmp_path / "runs")
     assert_untouched(survived)
     assert_whole(folder, unbroken, uri)
 
@@ -98,7 +99,7 @@ def test_ctrl_c_twice_leaves_at_once(tmp_path: Path, unbroken: Scores, uri: str)
     assert driver.end() == 130, driver.output
     assert time.monotonic() - started < 10
     survived = finished_files(folder)
-    run(file, tmp_path / "runs", "--local", "--resume")
+    complete(file, tmp_path / "runs")
     assert_untouched(survived)
     assert_whole(folder, unbroken, uri)
 
@@ -173,8 +174,8 @@ def test_damaged_results_run_again_and_no_other(tmp_path: Path, unbroken: Scores
     for victim, content in zip(victims, damages, strict=True):
         victim.write_text(content, encoding="latin-1")
     others = {path: when for path, when in finished_files(folder).items() if path not in victims}
-    again = run(file, tmp_path / "runs", "--local", "--resume")
-    assert all(f"{victim} is no result" in again.output for victim in victims), again.output
+    said = complete(file, tmp_path / "runs")
+    assert all(f"{victim} is no result" in said for victim in victims), said
     assert_untouched(others)
     assert_whole(folder, unbroken, uri)
 
@@ -183,7 +184,7 @@ def test_a_truncated_checkpoint_is_named_and_can_be_made_again(tmp_path: Path, u
     from plmray.bundle.export import export
 
     file, folder = fault_sweep(tmp_path), tmp_path / "runs" / "faulty"
-    run(file, tmp_path / "runs", "--local")
+    complete(file, tmp_path / "runs")
     best = max((r for r in read_results(folder) if r.phase == "replicate"), key=lambda r: r.score or -1)
     for weights in folder.glob(f"trials/{best.candidate_id}*/adapter/*.safetensors"):
         weights.write_bytes(weights.read_bytes()[:-100])
@@ -193,7 +194,7 @@ def test_a_truncated_checkpoint_is_named_and_can_be_made_again(tmp_path: Path, u
     for trial in folder.glob(f"trials/{best.candidate_id}*"):
         if (trial / "adapter").exists():
             shutil.rmtree(trial)
-    run(file, tmp_path / "runs", "--local", "--resume")
+    complete(file, tmp_path / "runs")
     export(folder, tmp_path / "bundle", best.candidate_id)
     assert_whole(folder, unbroken, uri)
 
@@ -207,5 +208,5 @@ def test_records_cut_short_by_a_crash_are_taken_up_again(tmp_path: Path, unbroke
     for name in ("candidates.jsonl", "decisions.jsonl"):
         content = (folder / name).read_bytes()
         (folder / name).write_bytes(content[: len(content) - 20])
-    run(file, tmp_path / "runs", "--local", "--resume")
+    complete(file, tmp_path / "runs")
     assert_whole(folder, unbroken, uri)

@@ -20,6 +20,7 @@ from tests.faults.drivers import (
     assert_scores,
     assert_untouched,
     assert_whole,
+    complete,
     fault_sweep,
     finished_files,
     scores,
@@ -40,8 +41,7 @@ def whole_run(tmp_path: Path, **changes: Any) -> Scores:
     """The same sweep in one process on one host."""
     folder = tmp_path / "whole"
     folder.mkdir()
-    driver = DriverProcess(fault_sweep(folder, **changes), folder / "runs", "--local")
-    assert driver.end() == 0, driver.output
+    complete(fault_sweep(folder, **changes), folder / "runs")
     return scores(folder / "runs" / "faulty")
 
 

@@ -17,9 +17,9 @@ from tests.faults.drivers import (
     Scores,
     assert_untouched,
     assert_whole,
+    complete,
     fault_sweep,
     finished_files,
-    run,
     until,
 )
 
@@ -72,7 +72,7 @@ def test_the_driver_of_a_cluster_is_killed_again_and_again(tmp_path: Path, unbro
         assert not psutil.wait_procs(below, timeout=30)[1], "what trains outlived its driver"
         assert_untouched(survived)
         survived = finished_files(folder)
-    run(file, tmp_path / "runs", "--resume")
+    complete(file, tmp_path / "runs")
     assert_untouched(survived)
     assert_whole(folder, unbroken, uri)
 
@@ -91,7 +91,7 @@ def test_ctrl_c_on_ray(tmp_path: Path, unbroken: Scores, uri: str, times: int) -
     assert times > 1 or (folder / "report.md").exists()
     assert not psutil.wait_procs(below, timeout=30)[1], "Ray's processes outlived their driver"
     survived = finished_files(folder)
-    run(file, tmp_path / "runs", "--resume")
+    complete(file, tmp_path / "runs")
     assert_untouched(survived)
     assert_whole(folder, unbroken, uri)
 

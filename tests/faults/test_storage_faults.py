@@ -9,7 +9,15 @@ from pathlib import Path
 
 import pytest
 
-from tests.faults.drivers import DriverProcess, Scores, assert_untouched, assert_whole, fault_sweep, finished_files, run
+from tests.faults.drivers import (
+    DriverProcess,
+    Scores,
+    assert_untouched,
+    assert_whole,
+    complete,
+    fault_sweep,
+    finished_files,
+)
 
 
 def mount(*arguments: object) -> None:
@@ -97,7 +105,7 @@ def test_storage_that_stays_away_ends_the_sweep_and_resume_completes_it(
     assert "Traceback" not in driver.output
     mends(disk)
     survived = finished_files(disk / "runs" / "faulty")
-    run(file, disk / "runs", "--local", "--resume")
+    complete(file, disk / "runs")
     assert_untouched(survived)
     assert_whole(disk / "runs" / "faulty", unbroken, uri)
 
