@@ -234,6 +234,9 @@ def _trial_lines(verdict: Verdict) -> Iterator[str]:
     rows = [(phase, *(str(count) for count in states.values())) for phase, states in verdict.counts.items()]
     yield from table(("phase", "complete", "pruned", "failed"), rows)
     yield ""
+    if len(verdict.hosts) > 1:
+        yield f"Trained on {', '.join(f'{host} ({count})' for host, count in sorted(verdict.hosts.items()))}."
+        yield ""
     for result in verdict.failures:
         reason = next(iter((result.error or "").splitlines()), "no message")
         yield f"- {result.trial_id} ({result.state}): {reason}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -75,7 +76,8 @@ class Verdict:
 
     ``best_of``: what the best of so many blind draws would have been on average. ``importance``: what Optuna's
     evaluators say of the searched candidates, see ``orchestrate.importance``. ``logarithmic``: parameters that are
-    sampled on a log scale. ``test_scores``: all metrics of the best candidate.
+    sampled on a log scale. ``test_scores``: all metrics of the best candidate. ``hosts``:
+    where how many trials trained.
     """
 
     metric: str
@@ -92,6 +94,7 @@ class Verdict:
     best_of: Mapping[int, float]
     counts: Mapping[str, Mapping[str, int]]
     failures: tuple[TrialResult, ...]
+    hosts: Mapping[str, int]
     allocation: Mapping[str, Any] | None = None
     importance: Mapping[str, Any] | None = None
     confidence: float = 0.95
@@ -144,6 +147,7 @@ def judge(
         test_correlation=correlation,
         best_of=_best_of(anchor_grid, sign),
         counts=_counts(results),
+        hosts=Counter(str(r.provenance["host"]) for r in results if "host" in r.provenance),
         failures=tuple(r for r in results if r.state == "FAILED" or (r.state == "PRUNED" and _diverged(r))),
         allocation=next((d for d in decisions if d.get("kind") == "allocation-stop"), None),
         importance=importance,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import time
 from pathlib import Path
 from typing import Any
@@ -71,6 +72,8 @@ def test_both_hosts_train(tmp_path: Path, uri: str) -> None:
         assert driver.end() == 0, driver.output
     results = read_results(tmp_path / "runs" / "faulty")
     assert {r.provenance["host"] for r in results} == {a.name, b.name}
+    report = (tmp_path / "runs" / "faulty" / "report.md").read_text()
+    assert re.search(rf"Trained on {a.name} \(\d+\), {b.name} \(\d+\)\.", report)
 
 
 def test_a_deepspeed_trial_on_two_hosts_equals_one_process(tmp_path: Path, uri: str) -> None:

@@ -42,7 +42,7 @@ def work_folder(folder: Path) -> Path:
 def submit(
     cluster: Mapping[str, str], work: Path, storage: str, uri: str, *more: str
 ) -> subprocess.CompletedProcess[str]:
-    settings = {"env_vars": {"MLFLOW_TRACKING_URI": uri, "RAY_JOB_STOP_WAIT_TIME_S": "60"}}
+    settings: dict[str, object] = {"env_vars": {"MLFLOW_TRACKING_URI": uri, "RAY_JOB_STOP_WAIT_TIME_S": "60"}}
     run = ["plmray", "run", "sweep.yaml", "-y", "--resume", "--storage-path", storage]
     return ray_job(
         cluster, "submit", f"--working-dir={work}", "--runtime-env-json", json.dumps(settings), *more, "--", *run
