@@ -167,7 +167,8 @@ class Mirror:
                     self._described.add(key)
                 if not key.startswith("trial:"):
                     continue
-                if run.data.tags.get("plmray.state") in ("COMPLETE", "PRUNED"):  # a failed one may run again
+                ended = run.info.status != "RUNNING"  # a driver may have died between the state and the end
+                if ended and run.data.tags.get("plmray.state") in ("COMPLETE", "PRUNED"):  # a failed one may run again
                     self._finished.add(key)
                 else:
                     history = client.get_metric_history(run.info.run_id, "validation/loss")

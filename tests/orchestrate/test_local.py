@@ -140,6 +140,16 @@ def test_sync_adds_nothing_to_a_complete_store_and_fills_an_empty_one(finished: 
                 assert [point.step for point in history] == [6, 12]
 
 
+def test_a_trial_whose_driver_died_before_ending_its_run_is_ended_by_sync(finished: tuple[Path, Outcome]) -> None:
+    from mlflow import MlflowClient
+
+    outcome = finished[1]
+    left = next(run for key, run in mlflow_runs(outcome.tracking_uri).items() if key.startswith("trial:"))
+    MlflowClient(tracking_uri=outcome.tracking_uri).update_run(left.info.run_id, status="RUNNING")
+    sync_folder(outcome.folder, None)
+    assert {run.info.status for run in mlflow_runs(outcome.tracking_uri).values()} == {"FINISHED"}
+
+
 def test_report_says_the_verdict(finished: tuple[Path, Outcome]) -> None:
     text = (finished[1].folder / "report.md").read_text()
     assert finished[1].headline in text
