@@ -147,7 +147,7 @@ def judge(
         test_correlation=correlation,
         best_of=_best_of(anchor_grid, sign),
         counts=_counts(results),
-        hosts=Counter(str(r.provenance["host"]) for r in results if "host" in r.provenance),
+        hosts=dict(Counter(str(r.provenance["host"]) for r in results if "host" in r.provenance)),
         failures=tuple(r for r in results if r.state == "FAILED" or (r.state == "PRUNED" and _diverged(r))),
         allocation=next((d for d in decisions if d.get("kind") == "allocation-stop"), None),
         importance=importance,
