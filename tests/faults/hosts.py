@@ -10,7 +10,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -62,9 +62,19 @@ class Host:
 
 
 @contextlib.contextmanager
-def two_hosts(folder: Path, *, ray: bool, environment: Mapping[str, str] | None = None) -> Iterator[tuple[Host, Host]]:
-    """Hosts a and b with a CPU each; ``ray``: as a Ray cluster with its head on a. Skips where there is no right to."""
-    names = [f"plm{os.getpid() % 100000}{letter}" for letter in "ab"]
+def two_hosts(
+    folder: Path,
+    *,
+    ray: bool,
+    joined: int = 2,
+    names: Sequence[str] | None = None,
+    environment: Mapping[str, str] | None = None,
+) -> Iterator[tuple[Host, Host]]:
+    """Hosts a and b with a CPU each; ``ray``: as a Ray cluster with its head on a. Skips where there is no right to.
+
+    ``joined``: how many are in the cluster.
+    """
+    names = names or [f"plm{os.getpid() % 100000}{letter}" for letter in "ab"]
     made = shutil.which("ip") and subprocess.run(["ip", "netns", "add", names[0]], capture_output=True).returncode == 0
     if not made:
         pytest.skip("network namespaces cannot be made here (root and iproute2 needed)")
@@ -88,7 +98,7 @@ def two_hosts(folder: Path, *, ray: bool, environment: Mapping[str, str] | None 
     try:
         _connect(hosts)
         if ray:
-            _start_ray(*hosts)
+            _start_ray(hosts[:joined])
         yield hosts[0], hosts[1]
     finally:
         for host in hosts:
@@ -108,9 +118,9 @@ def _connect(hosts: list[Host]) -> None:
             subprocess.run(["ip", "-n", host.name, "link", "set", link, "up"], check=True)
 
 
-def _start_ray(head: Host, other: Host) -> None:
+def _start_ray(hosts: Sequence[Host]) -> None:
     where = [["--head", "--port=6379"], [f"--address={HEAD_ADDRESS}"]]
-    for host, own in zip((head, other), where, strict=True):
+    for host, own in zip(hosts, where, strict=False):
         common = [f"--node-ip-address={host.ip}", "--num-cpus=1", "--disable-usage-stats"]
         common += [f"--temp-dir={host.scratch}/ray", "--object-store-memory=100000000"]
         done = host.run("ray", "start", *own, *common, capture_output=True)

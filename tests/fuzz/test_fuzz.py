@@ -131,7 +131,7 @@ def test_every_field_of_a_result_with_every_wrong_value(tmp_path: Path) -> None:
             assert done.exit_code in (0, 2), (key, wrong, command, done.exception)
 
 
-@pytest.mark.faults
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", READERS)
 def test_atheris_finds_nothing(kind: str, tmp_path: Path) -> None:
     """Coverage-guided, from the kept seeds, for a few seconds a reader; what it finds is kept as a seed."""
