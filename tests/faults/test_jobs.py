@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 import time
+from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -103,7 +104,9 @@ def test_the_script_for_one_machine(tmp_path: Path) -> None:
     command = ["bash", str(checkout / "cluster" / "local.sh"), str(tmp_path / "storage")]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=400)
     assert done.returncode == 0, done.stdout + done.stderr
-    assert {r.state for r in read_results(tmp_path / "storage" / "quickstart")} == {"COMPLETE"}
+    states = Counter(r.state for r in read_results(tmp_path / "storage" / "quickstart"))
+    assert states.total() == 26
+    assert states.keys() <= {"COMPLETE", "PRUNED"}
 
 
 def test_the_upload_of_a_checkout_is_small(tmp_path: Path) -> None:
