@@ -27,8 +27,9 @@ test-slow: install
 	$(BIN)/python -m pytest -m slow
 
 # What can break in a running sweep, broken: processes, disks, servers, hosts. Some need root and are skipped without.
+# In two lanes: tests that start Ray, one after the other, and the rest.
 test-faults: install
-	$(BIN)/python -m pytest -m faults
+	$(BIN)/python -m pytest -m faults --numprocesses 2 --dist loadgroup
 
 # Known weaknesses of the pinned versions; without an advisory service to ask, a line says so.
 audit: install

@@ -143,7 +143,7 @@ def test_names_of_sweeps_lead_nowhere(name: str, tmp_path: Path) -> None:
         load_sweep(write_sweep(tmp_path, name=name))
 
 
-@pytest.mark.faults
+@pytest.mark.slow
 @pytest.mark.ray
 def test_a_private_cluster_listens_on_loopback_alone(tmp_path: Path) -> None:
     """Every socket of the driver and of all processes below it."""

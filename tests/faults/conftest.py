@@ -14,8 +14,12 @@ from tests.faults.drivers import TRIALS, Scores, complete, fault_sweep, scores
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     here = Path(__file__).parent
     for item in items:
-        if here in item.path.parents:
+        if here not in item.path.parents:
+            continue
+        if item.get_closest_marker("slow") is None:
             item.add_marker(pytest.mark.faults)
+        if item.get_closest_marker("ray") is not None:
+            item.add_marker(pytest.mark.xdist_group("ray"))
 
 
 @pytest.fixture(scope="session")

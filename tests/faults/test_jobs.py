@@ -92,6 +92,7 @@ def _stopped_job(tmp_path: Path, work: Path, server: S3Server, store: ObjectStor
         return ray_job(cluster, "logs", "first").stdout
 
 
+@pytest.mark.slow
 def test_the_script_for_one_machine(tmp_path: Path) -> None:
     """cluster/local.sh: the quickstart as a job from a checkout, bundled weights and all."""
     checkout = tmp_path / "checkout"
