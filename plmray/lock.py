@@ -7,6 +7,7 @@ change within a minute as this process counts it, or it is taken over.
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import os
 import socket
@@ -25,6 +26,7 @@ HEARTBEAT_S = 10.0
 STALE_AFTER_S = 60.0
 WATCH_S = 1.0
 LOCK_FILE = "lock.json"
+NO_HARD_LINKS = (errno.EPERM, errno.EOPNOTSUPP, errno.EMLINK)
 
 Owner = Mapping[str, Any]
 
@@ -79,6 +81,8 @@ class FolderLock:
     def __enter__(self) -> FolderLock:
         while not self.place.create(self._owner):
             held = self.place.read()
+            if held is not None and held.token == self.token:
+                break  # a store kept it and its answer was lost
             if held is not None:
                 self._refuse_or_remove(held)
         self._thread = threading.Thread(target=self._beat, name="plmray-lock", daemon=True)
@@ -170,21 +174,25 @@ class DiskLock:
 
     def create(self, owner: Owner) -> bool:
         # Written aside and linked, because a half-written lock would look like nobody's.
-        self.path.parent.mkdir(parents=True, exist_ok=True)
         temporary = self.path.with_name(f".lock.{owner['token']}.tmp")
-        temporary.write_text(json.dumps(owner))
         try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            temporary.write_text(json.dumps(owner))
             os.link(temporary, self.path)
             return True
         except FileExistsError:
+            if not self.path.parent.is_dir():
+                raise FolderError(f"{self.path.parent} is a file; expected a folder, or nothing") from None
             return False
         except OSError as error:
+            why = ": its file system has no hard links" if error.errno in NO_HARD_LINKS else ""
             raise FolderError(
-                f"{self.path.parent} cannot be locked ({error.strerror}): its file system has no hard links. "
-                "Choose a --storage-path on another one."
+                f"{self.path.parent} cannot be locked ({error.strerror}){why}. Make it writable, or choose another "
+                "--storage-path."
             ) from error
         finally:
-            temporary.unlink(missing_ok=True)
+            with contextlib.suppress(OSError):
+                temporary.unlink(missing_ok=True)
 
     def remove(self, held: Held) -> None:
         stale = self.path.with_name(f".lock.stale.{uuid.uuid4().hex}")

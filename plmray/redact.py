@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 
-_USERINFO = re.compile(r"(?<=://)[^/@\s]+@")
+_USERINFO = re.compile(r"(?<=://)[^/?#\s]+@")  # to the last @ before the path: a password may hold one
 _SECRET_NAMES = re.compile(r"TOKEN|SECRET|PASSWORD|PASSWD|ACCESS_KEY|API_KEY|CREDENTIAL", re.IGNORECASE)
 _SHORTEST_SECRET = 6  # shorter values would blacken ordinary words
 
@@ -19,10 +19,10 @@ def redacted(text: str) -> str:
     return text
 
 
-def has_password(address: str) -> bool:
-    """Whether an address holds ``user:password@``."""
+def has_secret(address: str) -> bool:
+    """Whether an address holds ``user:password@``, or for a web server ``token@``."""
     found = _USERINFO.search(address)
-    return found is not None and ":" in found.group()
+    return found is not None and (":" in found.group() or address.startswith("http"))
 
 
 def _is_path(value: str) -> bool:

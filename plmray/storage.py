@@ -7,6 +7,7 @@ before it goes on, so that the store is never behind what was decided. Credentia
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import os
 import tempfile
@@ -23,6 +24,7 @@ from plmray.lock import LOCK_FILE, DiskLock, Held, LockPlace, Owner, parse_owner
 
 SCHEMES = ("s3://", "gs://", "az://")
 DOWNLOADS_AT_ONCE = 32
+WRITE_TEST = ".plmray-write-test"
 WEIGHTS = ("adapter", "test_outputs.parquet")  # parts of a trial that only export reads
 RETRIES: dict[str, Any] = {"max_retries": 4, "retry_timeout": timedelta(seconds=20)}
 TIMEOUT_S = 60
@@ -91,9 +93,15 @@ class ObjectStore:
 
     def pull(self, folder: Path, *, weights: bool = False) -> None:
         """Bring everything here but the lock; a trial's weights only if asked. obstore refuses names with '..'."""
-        wanted = [name for name in self.names() if name != LOCK_FILE and (weights or not _is_weight(name))]
+        passing = (LOCK_FILE, WRITE_TEST)
+        wanted = [name for name in self.names() if name not in passing and (weights or not _is_weight(name))]
+
+        def fetch(name: str) -> None:
+            with contextlib.suppress(FileNotFoundError):  # a driver removed it since
+                write_atomic(folder / name, self.get(name), durable=False)
+
         with ThreadPoolExecutor(DOWNLOADS_AT_ONCE) as pool:
-            list(pool.map(lambda name: write_atomic(folder / name, self.get(name), durable=False), wanted))
+            list(pool.map(fetch, wanted))
 
     def push(self, folder: Path, name: str) -> None:
         self.put(name, folder / name)
@@ -131,10 +139,10 @@ class StoreLock:
         import obstore
 
         try:
-            found = self.store._asked(lambda: obstore.get(self.store._store, LOCK_FILE))
+            found, content = self.store._asked(lambda: _with_content(obstore.get(self.store._store, LOCK_FILE)))
         except FileNotFoundError:
             return None
-        return Held(parse_owner(bytes(found.bytes())), json.dumps([found.meta["e_tag"], found.meta["version"]]))
+        return Held(parse_owner(content), json.dumps([found.meta["e_tag"], found.meta["version"]]))
 
     def create(self, owner: Owner) -> bool:
         return self._put(owner, "create")
@@ -162,6 +170,10 @@ class StoreLock:
                 return False
             raise
         return True
+
+
+def _with_content(found: Any) -> tuple[Any, bytes]:
+    return found, bytes(found.bytes())
 
 
 def _version(held: Held) -> dict[str, str]:
@@ -217,15 +229,23 @@ def local_copy(place: Location, *, weights: bool = False) -> Iterator[Path]:
                 store.push(path, name)
 
 
-@contextlib.contextmanager
-def trial_files(home: str, trial_id: str, say: Callable[[str], None]) -> Iterator[Path]:
-    """A folder to put a trial's files in, on any node: its own in the sweep folder, or one that is then uploaded."""
+def keep_trial_files(home: str, trial_id: str, write: Callable[[Path], None], say: Callable[[str], None]) -> None:
+    """Let ``write`` put a trial's files where its sweep lasts, on any node, again until they are there.
+
+    Where the sweep folder is not there now nothing is made in its place: its storage is away.
+    """
     if not is_store(home):
-        yield Path(home) / "trials" / trial_id
+
+        def written() -> None:
+            if not Path(home).is_dir():
+                raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), home)
+            write(Path(home) / "trials" / trial_id)
+
+        patiently(written, home, say)
         return
     store = ObjectStore(home)
     with tempfile.TemporaryDirectory(prefix="plmray-") as folder:
-        yield Path(folder)
+        patiently(lambda: write(Path(folder)), folder, say)
         patiently(lambda: store.push_tree(Path(folder), f"trials/{trial_id}"), store.url, say)
 
 
@@ -246,7 +266,7 @@ def holds_sweep(storage: Location, name: str) -> bool:
 def _writable(path: Path) -> Path:
     try:
         path.mkdir(parents=True, exist_ok=True)
-        probe = path / ".plmray-write-test"
+        probe = path / WRITE_TEST
         probe.write_text("")
         probe.unlink()
     except OSError as error:
@@ -258,8 +278,8 @@ def _writable(path: Path) -> Path:
 
 def _try_out(store: ObjectStore) -> None:
     try:
-        store.put(".plmray-write-test", b"")
-        store.delete([".plmray-write-test"])
+        store.put(WRITE_TEST, b"")
+        store.delete([WRITE_TEST])
     except OSError as error:
         raise _unusable(error) from error
 

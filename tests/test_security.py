@@ -80,6 +80,7 @@ def test_pickles_in_a_sweep_folder_are_not_opened(tmp_path: Path) -> None:
     ("text", "shown"),
     [
         ("postgresql://user:pass@host/db", "postgresql://***@host/db"),
+        ("postgresql://user:p@ss@host/db?x=a@b", "postgresql://***@host/db?x=a@b"),
         ("MLflow at https://a:b@host:5000 is down", "MLflow at https://***@host:5000 is down"),
         ("token hf_0123456789 was refused", "token <HF_TOKEN> was refused"),
         ("key wJalrXUtnFEMI", "key <AWS_SECRET_ACCESS_KEY>"),
@@ -131,7 +132,9 @@ def test_a_password_in_the_sweep_file_is_refused(tmp_path: Path) -> None:
     from plmray.errors import SpecError
 
     file = write_sweep(tmp_path, tracking={"uri": "postgresql://me:secret@host/db"})
-    with pytest.raises(SpecError, match=r"tracking.uri: holds a password, which would be kept with every result"):
+    with pytest.raises(
+        SpecError, match=r"tracking.uri: holds a password or token, which would be kept with every result"
+    ):
         load_sweep(file)
 
 

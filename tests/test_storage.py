@@ -13,13 +13,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from plmray import files, lock, storage
 from plmray.errors import FolderError, SetupError
 from plmray.lock import FolderLock
 from plmray.orchestrate.driver import Outcome, RunOptions, run_sweep
+from plmray.orchestrate.folder import SweepFolder
 from plmray.results import TrialResult, read_results
-from plmray.storage import ObjectStore, StoreError, home_of, local_copy
+from plmray.storage import ObjectStore, StoreError, home_of, keep_trial_files, local_copy
 from tests.examples import tiny_sweep, write_sweep
 from tests.s3 import BUCKET, S3Server, s3_server
 
@@ -172,6 +174,62 @@ def test_names_that_lead_out_of_the_copy_are_refused(bucket: str, tmp_path: Path
     boto3.client("s3").put_object(Bucket=BUCKET, Key=key, Body=b"x")
     with pytest.raises(StoreError, match="invalid path"):
         store.pull(tmp_path / "copy")
+
+
+def test_weights_wait_for_a_full_disk_and_leave_no_half(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """safetensors says that a disk is full with an error of its own, after it has written a part."""
+    from safetensors import SafetensorError
+
+    from plmray.train import checkpoint
+
+    monkeypatch.setattr(files, "RETRY_S", 0.01)
+    failures, written = [1, 2], checkpoint.save_file
+
+    def full(tensors: Any, file: Path) -> None:
+        written(tensors, file)
+        if failures:
+            failures.pop()
+            raise SafetensorError("No space left on device")
+
+    monkeypatch.setattr(checkpoint, "save_file", full)
+    (tmp_path / "home").mkdir()
+    said: list[str] = []
+    state = {"classifier.weight": torch.ones(2)}
+
+    def write(folder: Path) -> None:
+        checkpoint.save(folder / "adapter", state, None)
+
+    keep_trial_files(str(tmp_path / "home"), "t", write, said.append)
+    assert "No space left on device" in said[0]
+    assert "can be written again" in said[1]
+    found = {str(file.relative_to(tmp_path)) for file in tmp_path.rglob("*") if file.is_file()}
+    assert found == {"home/trials/t/adapter/head.safetensors"}
+
+
+def test_nothing_is_kept_where_storage_is_away(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PLMRAY_STORAGE_PATIENCE_S", "0")
+    with pytest.raises(FolderError, match=r"could not be written for 0 s \(No such file or directory\)"):
+        keep_trial_files(str(tmp_path / "gone"), "t", lambda folder: folder.mkdir(parents=True), lambda text: None)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_lock_whose_answer_was_lost_is_ours(bucket: str) -> None:
+    place = ObjectStore(f"{bucket}/locks").lock()
+    create = place.create
+    place.create = lambda owner: create(owner) and False  # type: ignore[method-assign]
+    with FolderLock(place) as held:
+        assert held.is_mine()
+
+
+def test_a_driver_that_was_replaced_while_cut_off_uploads_nothing(bucket: str, tmp_path: Path) -> None:
+    """The lock is looked at again before what waited is sent."""
+    store = ObjectStore(f"{bucket}/replaced")
+    with FolderLock(store.lock()) as first:
+        folder = SweepFolder(tmp_path, first, store, lambda text: None)
+        store.put("lock.json", b'{"token": "another"}')
+        with pytest.raises(FolderError, match="this driver lost the folder"):
+            folder.write("data.json", "{}")
+    assert "data.json" not in store.names()
 
 
 def test_home_says_what_to_check_when_the_store_is_down(bucket: str, monkeypatch: pytest.MonkeyPatch) -> None:

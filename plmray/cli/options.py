@@ -25,7 +25,7 @@ class LocationType(click.ParamType[Location]):
     name = "path"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Location:  # noqa: ARG002
-        return value if is_store(value) else Path(value)
+        return value if is_store(value) else Path(value).expanduser()
 
 
 Place = LocationType()

@@ -76,22 +76,31 @@ class Outcome:
 
 
 def run_sweep(sweep: LoadedSweep, options: RunOptions, echo: Callable[[str], None]) -> Outcome:
-    """Run a sweep to its end or its interruption. Raises PlmrayError before any worker starts."""
+    """Run a sweep to its end or its interruption. Raises PlmrayError before any worker starts.
+
+    A stop before anything has begun to run is a KeyboardInterrupt.
+    """
     check_paths(sweep, options)
-    data = load_data(sweep.spec.task, sweep.folder, options.data_root)
-    with home_of(options.storage_path, sweep.spec.name) as home, FolderLock(home.lock_place, echo) as lock:
-        if home.store is not None:
-            home.store.pull(home.path)
-        folder = SweepFolder(home.path, lock, home.store, echo)
-        copy_records(folder, options.replay_from)
-        if options.replay and not folder.candidates:
-            raise FolderError(
-                f"{home.address} has no candidates.jsonl to replay; run it without --replay, or --replay-from DIR"
-            )
-        folder.start(sweep.spec, resume=options.resume or options.replay, base=sweep.folder)
-        if options.resume:
-            folder.forget_failed()
-        return Driver(sweep, options, folder, data, logged(echo, folder)).run()
+    with StopSignals():
+        data = load_data(sweep.spec.task, sweep.folder, options.data_root)
+        with home_of(options.storage_path, sweep.spec.name) as home, FolderLock(home.lock_place, echo) as lock:
+            if home.store is not None:
+                home.store.pull(home.path)
+            folder = SweepFolder(home.path, lock, home.store, echo)
+            open_folder(folder, sweep, options)
+            return Driver(sweep, options, folder, data, logged(echo, folder)).run()
+
+
+def open_folder(folder: SweepFolder, sweep: LoadedSweep, options: RunOptions) -> None:
+    """Begin a sweep in its folder, go on with it, or take another one's records over."""
+    copy_records(folder, options.replay_from)
+    if options.replay and not folder.candidates:
+        raise FolderError(
+            f"{folder.address} has no candidates.jsonl to replay; run it without --replay, or --replay-from DIR"
+        )
+    folder.start(sweep.spec, resume=options.resume or options.replay, base=sweep.folder)
+    if options.resume:
+        folder.forget_failed()
 
 
 def logged(echo: Callable[[str], None], folder: SweepFolder) -> Callable[[str], None]:

@@ -17,7 +17,7 @@ import yaml
 from pyarrow import parquet
 
 from plmray.errors import FolderError
-from plmray.files import append_json_line, patiently, read_json_lines, write_atomic
+from plmray.files import append_json_line, patiently, write_atomic
 from plmray.identity import content_hash
 from plmray.lock import FolderLock
 from plmray.orchestrate.records import read_candidates, read_decisions
@@ -97,8 +97,9 @@ class SweepFolder:
 
     def adopt_records(self, other: Path) -> None:
         """Take candidates and decisions of another sweep over."""
+        self.candidates += read_candidates(other / "candidates.jsonl")
+        self.decisions += read_decisions(other / "decisions.jsonl")
         for name, target in (("candidates.jsonl", self.candidates), ("decisions.jsonl", self.decisions)):
-            target += read_json_lines(other / name)
             if target:
                 self.write(name, "".join(json.dumps(line) + "\n" for line in target))
 
@@ -174,20 +175,27 @@ class SweepFolder:
 
     def _lasting(self, action: Callable[[], None], *names: str) -> None:
         """Do a write once the folder is known to be ours, and again until it lasts."""
-
-        def checked() -> None:
-            if self.lock is not None:
-                self.lock.check()
-            action()
-
-        patiently(checked, self.path, self.say)
+        if self.store is None:
+            patiently(self._checked(action), self.path, self.say)
+            return
+        patiently(action, self.path, self.say)  # a copy of our own, until it is uploaded
         for name in names:
             self._upload(name)
 
     def _upload(self, name: str) -> None:
         store = self.store
         if store is not None:
-            patiently(lambda: store.push(self.path, name), store.url, self.say)
+            patiently(self._checked(lambda: store.push(self.path, name)), store.url, self.say)
+
+    def _checked(self, action: Callable[[], None]) -> Callable[[], None]:
+        """The lock is looked at in every try: a driver that was cut off may have been replaced meanwhile."""
+
+        def checked() -> None:
+            if self.lock is not None:
+                self.lock.check()
+            action()
+
+        return checked
 
 
 def _complete(tree: dict[str, Any]) -> dict[str, Any]:

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from plmray.errors import SetupError
 from plmray.orchestrate.bench import Bench
-from plmray.orchestrate.interrupt import Interrupted
+from plmray.orchestrate.interrupt import Interrupted, StopSignals
 from plmray.orchestrate.jobs import Job, JobSource, job_key
 from plmray.orchestrate.progress import Costs
 from plmray.orchestrate.ray_job import inside_ray_job
@@ -91,9 +91,10 @@ class RayCluster:
         # On every node a folder of its own. Tune's and Train's state is written there and never read; hosts note
         # who trained when they died. A node that is lost takes its notes along: it was no trial's fault.
         self.scratch = tempfile.mkdtemp(prefix="plmray-scratch-")
-        self._connect(options.address or os.environ.get("RAY_ADDRESS") or ("auto" if inside_ray_job() else None))
         try:
-            self._wait_for_gpus(options.wait_for_gpus)
+            self._connect(options.address or os.environ.get("RAY_ADDRESS") or ("auto" if inside_ray_job() else None))
+            with StopSignals():  # ray.init has put a handler of its own in their place
+                self._wait_for_gpus(options.wait_for_gpus)
             self.nodes = living_nodes()
             self.shape = _shape(spec, engine, self.nodes, self.max_concurrent)
         except BaseException:
@@ -146,8 +147,7 @@ class RayCluster:
                 runtime_env={"env_vars": environment},
                 **options,
             )
-        except (ConnectionError, RuntimeError, ValueError) as error:
-            self.close()
+        except (ConnectionError, RuntimeError, ValueError, ray.exceptions.RayError) as error:
             first_line = (str(error).splitlines() or [type(error).__name__])[0]
             raise SetupError(
                 f"Ray at {address or 'this machine'} cannot be used ({first_line}). Check the address and that the "
@@ -164,10 +164,10 @@ class RayCluster:
             return
         from ray.autoscaler.sdk import request_resources
 
-        request_resources(bundles=[{"GPU": 1}] * wanted)
         self._asked_for_gpus = True
         deadline, found = time.monotonic() + GPU_WAIT_S, -1
         while (now := int(_total(living_nodes()).get("GPU", 0))) < wanted:
+            request_resources(bundles=[{"GPU": 1}] * wanted)  # another driver's request would replace ours
             if now != found:
                 self.echo(f"waiting for GPUs: {now} of {wanted} are up")
                 found = now

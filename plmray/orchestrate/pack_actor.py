@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import ray
 
-from plmray.files import write_atomic
+from plmray.files import PATIENCE_S, write_atomic
 from plmray.orchestrate.jobs import Job, Report, short_trace
 
 if TYPE_CHECKING:
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from plmray.orchestrate.host import Host
 
 LONG_POLL_S = 5.0
-LEASE_S = 60.0
+LEASE_S = 2 * PATIENCE_S  # a driver that waits for its storage asks nothing meanwhile
 DEATHS_BEFORE_ALONE = 2
 DEATHS_BEFORE_FAILED = 3
 
@@ -169,7 +169,7 @@ class PackActor:
             order(host)
 
     def _end_lapsed(self) -> None:
-        """Free the slots of trials whose processes have not asked for a minute."""
+        """Free the slots of trials whose processes have not asked for that long: their driver is gone."""
         now = time.monotonic()
         for key in [key for key, lease in self.leases.items() if now - lease.seen > LEASE_S]:
             del self.leases[key]

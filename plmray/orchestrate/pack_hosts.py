@@ -50,10 +50,9 @@ class PackHosts:
         return [number for number in range(len(self.actors)) if number not in self.given_up]
 
     def place(self, job: Job) -> list[Any]:
-        """All hosts in the order in which the job's process tries them: first the one with the fewest jobs."""
+        """All hosts in the order in which the job's process tries them: its own first, or the one with the fewest."""
         busy = {number: sum(at == number for at in self._at.values()) for number in self.living}
-        first = min(busy, key=lambda number: busy[number])
-        self._at[job_key(job)] = first
+        first = self._at.setdefault(job_key(job), min(busy, key=lambda number: busy[number]))
         return self.actors[first:] + self.actors[:first]
 
     def free(self, job: Job) -> None:

@@ -28,6 +28,10 @@ class CandidateRecord(_Record):
     parameters: dict[str, Any]
 
 
+class SearchedRecord(CandidateRecord):
+    number: int = Field(ge=0)
+
+
 class RungRecord(_Record):
     candidate_id: str
     epoch: int = Field(ge=0)
@@ -51,7 +55,7 @@ def read_candidates(path: Path) -> list[dict[str, Any]]:
     """Records of candidates in their order. Raises FolderError where one is no such record."""
     records = list(read_json_lines(path))
     for line, record in enumerate(records, start=1):
-        _require(CandidateRecord, record, path, line)
+        _require(SearchedRecord if record.get("phase") == "search" else CandidateRecord, record, path, line)
         if (record.get("number") or 0) > PROPOSALS_A_CANDIDATE * line:
             raise FolderError(
                 f"{path}: record {line} has the study number {record['number']}, which cannot be. {_ADVICE}"

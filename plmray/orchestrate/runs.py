@@ -15,7 +15,7 @@ import torch
 from numpy.typing import NDArray
 
 from plmray.data.batches import EncodedSplit
-from plmray.files import patiently, write_atomic
+from plmray.files import write_atomic
 from plmray.metrics import all_scores, per_class
 from plmray.model.assemble import trainable_count
 from plmray.orchestrate.bench import Bench
@@ -26,7 +26,7 @@ from plmray.results import TrialResult
 from plmray.spec.checks import with_parameters
 from plmray.spec.task import SplitName
 from plmray.spec.train import TrainSpec
-from plmray.storage import trial_files
+from plmray.storage import keep_trial_files
 from plmray.throughput import arithmetic
 from plmray.train import checkpoint
 from plmray.train.loop import Diverged, Evaluation, Training
@@ -139,8 +139,7 @@ class JobBook:
             outputs = self._take_test(run)
         if run.error is None and self.job.keep and self.is_chief and self.bench.home is not None:
             say = logging.getLogger(__name__).warning
-            with trial_files(self.bench.home, run.trial.id, say) as kept:
-                patiently(lambda: self._keep(run, outputs, kept), kept, say)
+            keep_trial_files(self.bench.home, run.trial.id, lambda folder: self._keep(run, outputs, folder), say)
         run.final = self._result(run)
 
     def _take_test(self, run: Run) -> NDArray[np.float64] | None:

@@ -85,8 +85,7 @@ def recorded_tracking(path: Path) -> dict[str, Any]:
     if not file.exists():
         raise FolderError(f"{path} has no tracking.json: its sweep has not begun; run it with --resume")
     found = read_json(file, "resume the sweep once, and it is written again")
-    if not isinstance(found.get("uri"), str) or not {"name", "hash", "source", "profile"} <= set(
-        found.get("data") or ()
-    ):
+    uri, data = found.get("uri"), found.get("data")
+    if not (isinstance(uri, str) and isinstance(data, dict) and {"name", "hash", "source", "profile"} <= data.keys()):
         raise FolderError(f"{file} is damaged: resume the sweep once, and it is written again")
     return found

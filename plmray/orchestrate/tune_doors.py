@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import ray.cloudpickle
+import ray.exceptions
 from ray import tune
 from ray.tune import Callback
 from ray.tune.error import TuneError
@@ -20,6 +21,7 @@ from plmray.orchestrate.progress import Costs
 from plmray.orchestrate.ray_worker import unpacked_report
 
 IDLE_WAIT_S = 0.2
+LOST = (ray.exceptions.RayActorError, ray.exceptions.WorkerCrashedError, ray.exceptions.RaySystemError)
 # Before a job's second, third … process: a lost node is noticed after a quarter of a minute, and sent to until then.
 RETRY_WAITS_S = (1.0, 5.0, 25.0)
 
@@ -32,8 +34,8 @@ class Attempt:
     number: int = 0
     due: float = 0.0
 
-    def next(self) -> Attempt:
-        wait = RETRY_WAITS_S[min(self.number, len(RETRY_WAITS_S) - 1)]
+    def next(self, lost: bool) -> Attempt:
+        wait = RETRY_WAITS_S[min(self.number, len(RETRY_WAITS_S) - 1)] if lost else 0.0
         return Attempt(self.job, self.number + 1, time.monotonic() + wait)
 
 
@@ -102,17 +104,17 @@ class Bridge:
             self._end(attempt.job)
             self._guarded(lambda: self.source.finish(attempt.job, report))
 
-    def fail(self, trial_id: str, error: str) -> None:
+    def fail(self, trial_id: str, error: str, lost: bool) -> None:
+        """``lost``: the process is gone, which says nothing against the trial."""
         attempt, report = self.live.pop(trial_id, None), self.last.pop(trial_id, None)
         if attempt is None:
             return
+        finished = report is not None and report.finished  # it broke while leaving; its results are in hand
+        if not finished and attempt.number < self.retries:
+            self.again.append(attempt.next(lost))
+            return
         self._end(attempt.job)
-        if report is not None and report.finished:  # it broke while leaving; its results are in hand
-            self._guarded(lambda: self.source.finish(attempt.job, report))
-        elif attempt.number < self.retries:
-            self.again.append(attempt.next())
-        else:
-            self._guarded(lambda: self.source.finish(attempt.job, None, error))
+        self._guarded(lambda: self.source.finish(attempt.job, *((report,) if finished else (None, error))))
 
     def _end(self, job: Job) -> None:
         if self.ended is not None:
@@ -181,22 +183,22 @@ class JobCallback(_NotSaved, Callback):  # type: ignore[misc]
         self.bridge.complete(trial.trial_id)
 
     def on_trial_error(self, iteration: int, trials: Any, trial: Any, **info: Any) -> None:
-        self.bridge.fail(trial.trial_id, error_text(trial))
+        self.bridge.fail(trial.trial_id, *what_went_wrong(trial))
 
 
-def error_text(trial: Any) -> str:
-    """What went wrong in a worker, in its own words."""
+def what_went_wrong(trial: Any) -> tuple[str, bool]:
+    """In a worker, in its own words; and whether its process was lost."""
     file = trial.pickled_error_file
     if not file or not Path(file).exists():
-        return "the worker died without a word; look into Ray's logs, and at the machine's memory"
+        return "the worker died without a word; look into Ray's logs, and at the machine's memory", True
     with Path(file).open("rb") as stream:
         error = ray.cloudpickle.load(stream)
     cause = getattr(error, "cause", None) or error
-    failures = getattr(cause, "worker_failures", None)
-    if failures:
-        rank, first = next(iter(failures.items()))
-        return f"rank {rank}: {short_trace(first)}"
-    return short_trace(cause)
+    failures = getattr(cause, "worker_failures", None) or {}
+    lost = any(isinstance(found, LOST) for found in (error, cause, *failures.values()))
+    for rank, first in failures.items():
+        return f"rank {rank}: {short_trace(first)}", lost
+    return short_trace(cause), lost
 
 
 def fit(bridge: Bridge, trainable: Any, store: str, reuse: bool) -> None:

@@ -11,7 +11,7 @@ from pydantic import BaseModel, ValidationError
 
 from plmray.errors import nearest_name
 from plmray.metrics import METRICS
-from plmray.redact import has_password
+from plmray.redact import has_secret
 from plmray.spec.explain import explain, field_model
 from plmray.spec.model_checks import AnyDomain, Found, model_faults
 from plmray.spec.space import ChoiceDomain, FloatDomain, IntDomain, OrdinalDomain, Space, as_list, condition_cycle
@@ -169,7 +169,7 @@ def _grid_faults(spec: SweepSpec) -> Found:
         return
     limit, space = spec.search.candidates, Space(without_settled_conditions(spec).space)
     if (most := space.grid_points_at_most()) > LARGEST_GRID:
-        yield ("space",), f"the grid has about {most:.3g} points; expected at most {LARGEST_GRID}. Use another sampler"
+        yield ("space",), f"the grid has up to {most:.3g} points; expected at most {LARGEST_GRID}. Use another sampler"
         return
     size = sum(1 for _ in itertools.islice(space.grid(), (limit or LARGEST_GRID) + 1))
     if limit is not None and size != limit:
@@ -180,11 +180,11 @@ def _grid_faults(spec: SweepSpec) -> Found:
 
 
 def _tracking_faults(spec: SweepSpec) -> Found:
-    if has_password(spec.tracking.uri or ""):
+    if has_secret(spec.tracking.uri or ""):
         yield (
             ("tracking", "uri"),
-            "holds a password, which would be kept with every result; leave it out, and set MLFLOW_TRACKING_USERNAME "
-            "and MLFLOW_TRACKING_PASSWORD, or all of MLFLOW_TRACKING_URI, in the environment",
+            "holds a password or token, which would be kept with every result; leave it out, and set "
+            "MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, or all of MLFLOW_TRACKING_URI, in the environment",
         )
 
 

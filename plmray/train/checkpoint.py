@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import shutil
@@ -31,23 +32,37 @@ def save(
 
     An adapter is written as peft does (``adapter_model.safetensors``, ``adapter_config.json``), so that
     ``PeftModel.from_pretrained(encoder, folder)`` reads it; the head lies beside it. ``scaling``: mean and SD of
-    the embeddings that a standardising head was trained on.
+    the embeddings that a standardising head was trained on. Raises OSError where it cannot be written.
     """
     temporary = folder.with_name(f".{folder.name}.{os.getpid()}.tmp")
-    temporary.mkdir(parents=True)
+    try:
+        temporary.mkdir(parents=True)
+        _write(temporary, state, peft_config, scaling)
+        size = sum(file.stat().st_size for file in temporary.iterdir())
+        shutil.rmtree(folder, ignore_errors=True)
+        temporary.replace(folder)
+    except SafetensorError as error:  # how it says that a disk is full
+        raise OSError(errno.EIO, str(error), str(folder)) from error
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+    return size
+
+
+def _write(
+    folder: Path,
+    state: Mapping[str, Tensor],
+    peft_config: Mapping[str, Any] | None,
+    scaling: tuple[Tensor, Tensor] | None,
+) -> None:
     head = {n.removeprefix("classifier."): t.contiguous() for n, t in state.items() if n.startswith("classifier.")}
-    save_file(head, temporary / HEAD_FILE)
+    save_file(head, folder / HEAD_FILE)
     encoder = {_peft_name(n): t.contiguous() for n, t in state.items() if n.startswith("encoder.")}
     if encoder:
-        save_file(encoder, temporary / ADAPTER_FILE)
+        save_file(encoder, folder / ADAPTER_FILE)
     if scaling is not None:
-        save_file({"mean": scaling[0].contiguous(), "sd": scaling[1].contiguous()}, temporary / SCALING_FILE)
+        save_file({"mean": scaling[0].contiguous(), "sd": scaling[1].contiguous()}, folder / SCALING_FILE)
     if peft_config is not None:
-        (temporary / "adapter_config.json").write_text(json.dumps(peft_config, indent=2))
-    size = sum(file.stat().st_size for file in temporary.iterdir())
-    shutil.rmtree(folder, ignore_errors=True)
-    temporary.replace(folder)
-    return size
+        (folder / "adapter_config.json").write_text(json.dumps(peft_config, indent=2))
 
 
 def load_scaling(folder: Path) -> tuple[Tensor, Tensor] | None:

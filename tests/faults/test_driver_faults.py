@@ -174,8 +174,9 @@ def test_damaged_results_run_again_and_no_other(tmp_path: Path, unbroken: Scores
     for victim, content in zip(victims, damages, strict=True):
         victim.write_text(content, encoding="latin-1")
     others = {path: when for path, when in finished_files(folder).items() if path not in victims}
-    said = complete(file, tmp_path / "runs")
-    assert all(f"{victim} is no result" in said for victim in victims), said
+    again = DriverProcess(file, tmp_path / "runs", "--local", "--resume")
+    assert again.end() == 0, again.output
+    assert all(f"{victim} is no result" in again.output for victim in victims), again.output
     assert_untouched(others)
     assert_whole(folder, unbroken, uri)
 
