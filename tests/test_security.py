@@ -14,7 +14,8 @@ import pytest
 from click.testing import CliRunner
 
 from plmray.cli import cli
-from plmray.orchestrate.driver import RunOptions, run_sweep
+from plmray.orchestrate.begin import RunOptions
+from plmray.orchestrate.driver import run_sweep
 from plmray.redact import redacted
 from plmray.spec.load import load_sweep
 from tests.examples import ROOT, tiny_sweep, write_sweep

@@ -18,7 +18,8 @@ import torch
 from plmray import files, lock, storage
 from plmray.errors import FolderError, SetupError
 from plmray.lock import FolderLock
-from plmray.orchestrate.driver import Outcome, RunOptions, run_sweep
+from plmray.orchestrate.begin import RunOptions
+from plmray.orchestrate.driver import Outcome, run_sweep
 from plmray.orchestrate.folder import SweepFolder
 from plmray.results import TrialResult, read_results
 from plmray.storage import ObjectStore, StoreError, home_of, keep_trial_files, local_copy

@@ -61,7 +61,8 @@ def run(
     if smoke_test:
         sweep = load_sweep(file, [*overrides, *_smoke_overrides(sweep)])
     require("torch", "optuna", *([] if options["local"] else ["ray"]))
-    from plmray.orchestrate.driver import RunOptions, check_paths, run_sweep
+    from plmray.orchestrate.begin import RunOptions, check_paths
+    from plmray.orchestrate.driver import run_sweep
     from plmray.orchestrate.ray_job import inside_ray_job
 
     choices = RunOptions(data_root=data_root, **options)

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import math
 import os
 import shutil
 import socket
@@ -24,6 +23,7 @@ from plmray.orchestrate.interrupt import Interrupted, StopSignals
 from plmray.orchestrate.jobs import Job, JobSource, job_key
 from plmray.orchestrate.progress import Costs
 from plmray.orchestrate.ray_job import inside_ray_job
+from plmray.orchestrate.shape import bundles_on, least, living_nodes, shape_of, total, usable_cpus
 from plmray.packing import jobs_at_once
 from plmray.spec.names import family
 from plmray.spec.sweep import SweepSpec
@@ -96,14 +96,14 @@ class RayCluster:
             with StopSignals():  # ray.init has put a handler of its own in their place
                 self._wait_for_gpus(options.wait_for_gpus)
             self.nodes = living_nodes()
-            self.shape = _shape(spec, engine, self.nodes, self.max_concurrent)
+            self.shape = shape_of(spec, engine, self.nodes, self.max_concurrent)
         except BaseException:
             self.close()
             raise
 
     @property
     def has_gpu(self) -> bool:
-        return _total(self.nodes).get("GPU", 0) > 0
+        return total(self.nodes).get("GPU", 0) > 0
 
     def place(self, bench: Bench) -> RayPlace:
         return RayPlace(self, bench)
@@ -166,7 +166,7 @@ class RayCluster:
 
         self._asked_for_gpus = True
         deadline, found = time.monotonic() + GPU_WAIT_S, -1
-        while (now := int(_total(living_nodes()).get("GPU", 0))) < wanted:
+        while (now := int(total(living_nodes()).get("GPU", 0))) < wanted:
             request_resources(bundles=[{"GPU": 1}] * wanted)  # another driver's request would replace ours
             if now != found:
                 self.echo(f"waiting for GPUs: {now} of {wanted} are up")
@@ -192,21 +192,6 @@ class RayCluster:
         }
 
 
-def living_nodes() -> list[dict[str, float]]:
-    """The resources of every node that is up."""
-    import ray
-
-    return [node["Resources"] for node in ray.nodes() if node["Alive"]]
-
-
-def usable_cpus() -> int:
-    """CPUs this process may use: its affinity, and the quota of its container."""
-    cpus = len(os.sched_getaffinity(0))
-    quota = Path("/sys/fs/cgroup/cpu.max")
-    limit, _, period = quota.read_text().partition(" ") if quota.exists() else ("max", "", "")
-    return cpus if limit == "max" else max(1, min(cpus, int(limit) // int(period)))
-
-
 def _own_gcs_address() -> str:
     """Choose the port of a private cluster's control store beforehand, so that its address is known to all."""
     import ray
@@ -229,52 +214,6 @@ def _gcs_address_of(address: str) -> str:
     return found
 
 
-class _Shape:
-    """What one job takes of the cluster, and how many fit at a time."""
-
-    def __init__(self, workers: int, per_worker: dict[str, float], slots: int) -> None:
-        self.workers, self.per_worker, self.slots = workers, per_worker, slots
-
-
-def _shape(spec: SweepSpec, engine: str, nodes: list[dict[str, float]], max_concurrent: int | None) -> _Shape:
-    """Jobs that fit at a time. Raises SetupError where not even one does: Ray would wait for ever."""
-    wanted = spec.resources
-    resources = _total(nodes)
-    gpus_here = resources.get("GPU", 0.0)
-    gpus = (1.0 if gpus_here else 0.0) if wanted.gpus_per_trial == "auto" else float(wanted.gpus_per_trial)
-    per_worker = {"CPU": float(wanted.cpus_per_worker)}
-    if gpus:
-        per_worker["GPU"] = gpus / wanted.workers if wanted.gpus_per_trial != "auto" else 1.0
-    # Node by node: a worker that fits on no single node would wait for ever.
-    bundles = sum(_bundles(node, per_worker) for node in nodes)
-    fits = bundles // wanted.workers
-    if fits < 1:
-        needed = ", ".join(f"{amount * wanted.workers:g} {kind}" for kind, amount in per_worker.items())
-        there = ", ".join(f"{resources.get(kind, 0):g} {kind}" for kind in per_worker)
-        raise SetupError(
-            f"one trial needs {needed}, the cluster has {there}, and each worker must fit on one node. Lower "
-            "resources.workers, cpus_per_worker or gpus_per_trial, or join a larger cluster with --address."
-        )
-    if engine == "packed":  # there the limits count candidates, not processes
-        return _Shape(wanted.workers, per_worker, fits)
-    limits = [fits, max_concurrent or fits]
-    if wanted.max_concurrent != "auto":
-        limits.append(wanted.max_concurrent)
-    return _Shape(wanted.workers, per_worker, min(limits))
-
-
-def _bundles(node: dict[str, float], per_worker: dict[str, float]) -> int:
-    return min(math.floor(node.get(kind, 0.0) / amount + 1e-9) for kind, amount in per_worker.items())
-
-
-def _total(nodes: list[dict[str, float]]) -> dict[str, float]:
-    return {kind: sum(node.get(kind, 0.0) for node in nodes) for kind in ("CPU", "GPU")}
-
-
-def _least(*limits: int | None) -> int | None:
-    return min((limit for limit in limits if limit is not None), default=None)
-
-
 class RayPlace:
     """A place with as many slots as jobs fit on the cluster."""
 
@@ -287,7 +226,7 @@ class RayPlace:
         self._hosts = self._make_hosts() if bench.engine == "packed" else None
         if self._hosts is not None:
             device = "cuda" if bench.use_gpu else "cpu"
-            most = _least(cluster.max_concurrent, self._fitting_processes())
+            most = least(cluster.max_concurrent, self._fitting_processes())
             own = family(bench.spec.train.backbone, bench.base)
             length = bench.data.mean_length
             self.concurrency = jobs_at_once(bench.spec, own, self.devices, length, device, most)
@@ -302,7 +241,7 @@ class RayPlace:
         """Look after hosts whose node is lost."""
         need = self.cluster.shape.per_worker
         if self._hosts is not None:
-            self._hosts.mend(lambda: sum(_bundles(node, need) for node in living_nodes()))
+            self._hosts.mend(lambda: sum(bundles_on(node, need) for node in living_nodes()))
 
     def _fitting_processes(self) -> int:
         """Candidates in flight at most: each has a process of its own on this node, which only waits."""

@@ -21,7 +21,8 @@ from tests.benchmarks.common import Answer, main, pin_threads
 pin_threads(1)
 
 from plmray.orchestrate import pack_actor  # noqa: E402
-from plmray.orchestrate.driver import Driver, RunOptions, run_sweep  # noqa: E402
+from plmray.orchestrate.begin import RunOptions  # noqa: E402
+from plmray.orchestrate.driver import Driver, run_sweep  # noqa: E402
 from plmray.orchestrate.jobs import Job, JobSource, Report  # noqa: E402
 from plmray.spec.load import LoadedSweep, load_sweep  # noqa: E402
 from tests.benchmarks.noops import NoOpActor, noop_reports  # noqa: E402

@@ -26,7 +26,8 @@ pin_threads(1)
 import psutil  # noqa: E402
 import yaml  # noqa: E402
 
-from plmray.orchestrate.driver import RunOptions, run_sweep  # noqa: E402
+from plmray.orchestrate.begin import RunOptions  # noqa: E402
+from plmray.orchestrate.driver import run_sweep  # noqa: E402
 from plmray.results import read_results  # noqa: E402
 from plmray.spec.load import LoadedSweep, load_sweep  # noqa: E402
 from tests.examples import sweep_tree  # noqa: E402

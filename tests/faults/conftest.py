@@ -11,6 +11,7 @@ import pytest
 from tests.faults.drivers import TRIALS, Scores, complete, fault_sweep, scores
 
 
+@pytest.hookimpl(tryfirst=True)  # before the lanes are told apart
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     here = Path(__file__).parent
     for item in items:

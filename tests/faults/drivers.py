@@ -17,7 +17,8 @@ import yaml
 from pyarrow import parquet
 
 from plmray.files import read_json_lines
-from plmray.orchestrate.driver import RunOptions, run_sweep
+from plmray.orchestrate.begin import RunOptions
+from plmray.orchestrate.driver import run_sweep
 from plmray.orchestrate.folder import SweepFolder
 from plmray.orchestrate.sync import sync_folder
 from plmray.results import TrialResult, read_results

@@ -12,7 +12,8 @@ import numpy as np
 import pytest
 
 from plmray.errors import FolderError
-from plmray.orchestrate.driver import RunOptions, run_sweep
+from plmray.orchestrate.begin import RunOptions
+from plmray.orchestrate.driver import run_sweep
 from plmray.results import read_results
 from plmray.spec.load import load_sweep
 from tests.faults.drivers import (

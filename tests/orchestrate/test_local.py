@@ -17,7 +17,8 @@ import numpy as np
 import pytest
 from pyarrow import parquet
 
-from plmray.orchestrate.driver import Outcome, RunOptions, run_sweep
+from plmray.orchestrate.begin import RunOptions
+from plmray.orchestrate.driver import Outcome, run_sweep
 from plmray.orchestrate.one import run_trial
 from plmray.orchestrate.sync import sync_folder
 from plmray.results import read_results

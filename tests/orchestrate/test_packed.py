@@ -11,8 +11,9 @@ import torch
 
 from plmray.data.datasets import load_data
 from plmray.orchestrate import pack_actor
+from plmray.orchestrate.begin import RunOptions
 from plmray.orchestrate.bench import Bench, make_bench
-from plmray.orchestrate.driver import Outcome, RunOptions, run_sweep
+from plmray.orchestrate.driver import Outcome, run_sweep
 from plmray.orchestrate.host import Host
 from plmray.orchestrate.jobs import Job, Report
 from plmray.orchestrate.one import run_trial

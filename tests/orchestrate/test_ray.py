@@ -16,7 +16,8 @@ from typing import Any
 import pytest
 from pyarrow import parquet
 
-from plmray.orchestrate.driver import Outcome, RunOptions, run_sweep
+from plmray.orchestrate.begin import RunOptions
+from plmray.orchestrate.driver import Outcome, run_sweep
 from plmray.results import TrialResult, read_results
 from tests.clusters import ray_cluster
 from tests.examples import ROOT, tiny_sweep, write_sweep
@@ -106,7 +107,8 @@ def test_a_worker_that_dies_is_a_row_and_the_others_go_on(tmp_path: Path) -> Non
         "import os, sys\n"
         "from pathlib import Path\n"
         "from plmray.orchestrate import ray_worker\n"
-        "from plmray.orchestrate.driver import RunOptions, run_sweep\n"
+        "from plmray.orchestrate.begin import RunOptions\n"
+        "from plmray.orchestrate.driver import run_sweep\n"
         "from plmray.spec.load import load_sweep\n"
         "class Killer(ray_worker.CandidateTrainable):\n"
         "    def step(self):\n"
@@ -161,7 +163,8 @@ def test_a_host_that_dies_comes_back_and_the_culprit_fails_alone(tmp_path: Path)
         "import os, sys\n"
         "from pathlib import Path\n"
         "from plmray.orchestrate import pack_actor\n"
-        "from plmray.orchestrate.driver import RunOptions, run_sweep\n"
+        "from plmray.orchestrate.begin import RunOptions\n"
+        "from plmray.orchestrate.driver import run_sweep\n"
         "from plmray.spec.load import load_sweep\n"
         "class Poisoned(pack_actor.PackActor):\n"
         "    def _take_orders(self, host):\n"

@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from plmray.orchestrate.driver import RunOptions, run_sweep
+from plmray.orchestrate.begin import RunOptions
+from plmray.orchestrate.driver import run_sweep
 from plmray.orchestrate.folder import SweepFolder
 from plmray.orchestrate.jobs import Job, Report
 from plmray.orchestrate.phases import Events

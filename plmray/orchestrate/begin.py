@@ -1,0 +1,82 @@
+"""Before a sweep runs: what the user asked for, what of it cannot be, and the folder it begins or goes on in."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from plmray.errors import FolderError, SetupError
+from plmray.orchestrate.folder import SweepFolder
+from plmray.orchestrate.ray_job import inside_ray_job, require_lasting, require_lasting_store
+from plmray.redact import redacted
+from plmray.spec.load import LoadedSweep
+from plmray.storage import Location, is_store, local_copy
+
+
+@dataclass(frozen=True)
+class RunOptions:
+    storage_path: Location = Path("plmray_runs")
+    data_root: Path | None = None
+    address: str | None = None
+    local: bool = False
+    resume: bool = False
+    replay: bool = False
+    replay_from: Location | None = None
+    max_concurrent: int | None = None
+    wait_for_gpus: int = 0
+
+
+def open_folder(folder: SweepFolder, sweep: LoadedSweep, options: RunOptions) -> None:
+    """Begin a sweep in its folder, go on with it, or take another one's records over."""
+    copy_records(folder, options.replay_from)
+    if options.replay and not folder.candidates:
+        raise FolderError(
+            f"{folder.address} has no candidates.jsonl to replay; run it without --replay, or --replay-from DIR"
+        )
+    folder.start(sweep.spec, resume=options.resume or options.replay, base=sweep.folder)
+    if options.resume:
+        folder.forget_failed()
+
+
+def logged(echo: Callable[[str], None], folder: SweepFolder) -> Callable[[str], None]:
+    """Also write every line, with its time, to the sweep's log."""
+
+    def both(text: str) -> None:
+        text = redacted(text)
+        echo(text)
+        folder.log(f"{time.strftime('%Y-%m-%dT%H:%M:%SZ', time.gmtime())} {text}")
+
+    return both
+
+
+def check_paths(sweep: LoadedSweep, options: RunOptions) -> None:
+    """Refuse what a Ray job would lose."""
+    require_lasting("--storage-path", options.storage_path, "Give an absolute path on storage that every node shares.")
+    if options.local and (options.address or options.max_concurrent or options.wait_for_gpus):
+        raise SetupError(
+            "--local is one process without Ray: drop --address, --max-concurrent and --wait-for-gpus, or --local"
+        )
+    if options.data_root is not None:
+        require_lasting("--data-root", options.data_root, "Give an absolute path.")
+    uri = sweep.spec.tracking.uri or os.environ.get("MLFLOW_TRACKING_URI")
+    if uri is None and inside_ray_job() and is_store(options.storage_path):
+        raise SetupError(
+            "the MLflow store of a Ray job lies beside its results, and no database lies in an object store: name "
+            "a server with MLFLOW_TRACKING_URI (--runtime-env-json '{\"env_vars\": …}') or tracking.uri"
+        )
+    require_lasting_store(uri)
+
+
+def copy_records(folder: SweepFolder, source: Location | None) -> None:
+    """Take candidates and decisions of another sweep folder over, for an exact replay elsewhere."""
+    if source is None:
+        return
+    if folder.candidates:
+        raise FolderError(f"{folder.address} has candidates of its own; replay into a new --storage-path")
+    with local_copy(source) as copy:
+        if not (copy / "candidates.jsonl").exists():
+            raise FolderError(f"{source} holds no candidates.jsonl to replay; expected a sweep folder")
+        folder.adopt_records(copy)
