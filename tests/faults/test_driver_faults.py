@@ -88,6 +88,19 @@ def test_asked_to_end_it_concludes(tmp_path: Path, unbroken: Scores, uri: str, n
     assert_whole(folder, unbroken, uri)
 
 
+def test_asked_to_end_before_it_has_begun(tmp_path: Path, uri: str) -> None:
+    """It waits for another host's driver to show life, as it could for data or GPUs."""
+    lock = tmp_path / "runs" / "faulty" / "lock.json"
+    lock.parent.mkdir(parents=True)
+    lock.write_text('{"host": "elsewhere", "pid": 1, "token": "of another"}')
+    driver = DriverProcess(fault_sweep(tmp_path), tmp_path / "runs", "--local")
+    driver.wait_for("waiting 60 s for a sign of life")
+    driver.signal(signal.SIGTERM)
+    assert driver.end(20) == 130, driver.output
+    assert "interrupted; finished trials are safe" in driver.output
+    assert "of another" in lock.read_text()
+
+
 def test_ctrl_c_twice_leaves_at_once(tmp_path: Path, unbroken: Scores, uri: str) -> None:
     """The second one comes while the report is written."""
     file, folder = fault_sweep(tmp_path), tmp_path / "runs" / "faulty"
