@@ -117,11 +117,12 @@ class Driver:
         plan = make_plan(self.spec, data_facts(self.sweep, self.data), identifier, self.sweep.family)
         bench = make_bench(self.sweep, self.data, plan.precision, self.folder.address, has_gpu=has_gpu)
         self.folder.write_facts(facts_of(self.data, bench))
+        place = make_place(bench)
         tracker = self._start_tracking(plan)
         events = self._events(plan, tracker)
         interrupted = False
         try:
-            self._run_phases(make_place(bench), plan, identifier, events)
+            self._run_phases(place, plan, identifier, events)
         except (Interrupted, KeyboardInterrupt):
             interrupted = True
         return self._conclude(tracker, interrupted)

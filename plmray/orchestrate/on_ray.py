@@ -23,10 +23,11 @@ from plmray.orchestrate.interrupt import Interrupted, StopSignals
 from plmray.orchestrate.jobs import Job, JobSource, job_key
 from plmray.orchestrate.progress import Costs
 from plmray.orchestrate.ray_job import inside_ray_job
-from plmray.orchestrate.shape import bundles_on, least, living_nodes, shape_of, total, usable_cpus
+from plmray.orchestrate.shape import bundles_on, least, living_nodes, nodes_without, shape_of, total, usable_cpus
 from plmray.packing import jobs_at_once
 from plmray.spec.names import family
 from plmray.spec.sweep import SweepSpec
+from plmray.storage import is_store
 
 if TYPE_CHECKING:
     from plmray.orchestrate.pack_hosts import PackHosts
@@ -106,6 +107,15 @@ class RayCluster:
         return total(self.nodes).get("GPU", 0) > 0
 
     def place(self, bench: Bench) -> RayPlace:
+        """Raises SetupError where a node does not see the folder that it would keep weights in."""
+        if bench.home is not None and not is_store(bench.home) and bench.spec.resources.keep != "none":
+            blind = nodes_without(bench.home)
+            if blind:
+                raise SetupError(
+                    f"{', '.join(blind)} of the cluster's nodes do not see {bench.home}, where trials keep their "
+                    "weights. Give a --storage-path on storage that every node shares, or an object store; or set "
+                    "resources.keep=none."
+                )
         return RayPlace(self, bench)
 
     def close(self) -> None:

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import os
+import time
 from dataclasses import dataclass
 from pathlib import Path
 
 from plmray.errors import SetupError
 from plmray.spec.sweep import SweepSpec
+
+NODES_ANSWER_S = 120.0  # a node starts a process for the question
+FOLDER_SEEN_S = 10.0
 
 
 def living_nodes() -> list[dict[str, float]]:
@@ -16,6 +21,40 @@ def living_nodes() -> list[dict[str, float]]:
     import ray
 
     return [node["Resources"] for node in ray.nodes() if node["Alive"]]
+
+
+def nodes_without(folder: str) -> list[str]:
+    """Of several nodes that could train, the names of those that do not see a folder. One that is lost has no say."""
+    import ray
+    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+    nodes = [node for node in ray.nodes() if node["Alive"] and node["Resources"].get("CPU")]
+    if len(nodes) < 2:
+        return []
+    sees = ray.remote(num_cpus=0, max_retries=0)(_sees)
+    asked = {
+        sees.options(scheduling_strategy=NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)).remote(
+            folder
+        ): node
+        for node in nodes
+    }
+    done, _ = ray.wait(list(asked), num_returns=len(asked), timeout=NODES_ANSWER_S)
+    blind = []
+    for answer in done:
+        with contextlib.suppress(ray.exceptions.RayError):
+            if not ray.get(answer):
+                blind.append(str(asked[answer]["NodeManagerHostname"]))
+    return blind
+
+
+def _sees(folder: str) -> bool:
+    """File servers may tell a node late of a folder that was just made."""
+    deadline = time.monotonic() + FOLDER_SEEN_S
+    while not Path(folder).is_dir():
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(0.5)
+    return True
 
 
 def usable_cpus() -> int:

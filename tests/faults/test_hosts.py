@@ -83,6 +83,15 @@ def test_both_hosts_train(tmp_path: Path, uri: str) -> None:
     assert re.search(rf"Trained on {a.name} \(\d+\), {b.name} \(\d+\)\.", report)
 
 
+def test_storage_that_a_host_does_not_see_is_refused(tmp_path: Path, uri: str) -> None:
+    """Each host has a scratch folder of its own: weights kept by b would never come to a."""
+    with two_hosts(tmp_path, ray=True) as (a, b):
+        driver = driver_on(a, fault_sweep(tmp_path), a.scratch / "runs", "--address", HEAD_ADDRESS)
+        assert driver.end() == 2, driver.output
+    assert f"{b.name} of the cluster's nodes do not see" in driver.output
+    assert "[1/" not in driver.output
+
+
 def test_a_deepspeed_trial_on_two_hosts_equals_one_process(tmp_path: Path, uri: str) -> None:
     """A worker on each host, ZeRO-2: gloo finds the other host though neither's name can be looked up."""
     space = {"optimizer.lr": {"kind": "choice", "values": [0.003]}}
