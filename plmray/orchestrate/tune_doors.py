@@ -22,7 +22,7 @@ from plmray.orchestrate.ray_worker import unpacked_report
 
 IDLE_WAIT_S = 0.2
 LOST = (ray.exceptions.RayActorError, ray.exceptions.WorkerCrashedError, ray.exceptions.RaySystemError)
-# Before a job's second, third … process: a lost node is noticed after a quarter of a minute, and sent to until then.
+# Before a job's second, third … process: until a lost node is noticed, new processes may be sent there.
 RETRY_WAITS_S = (1.0, 5.0, 25.0)
 
 
@@ -106,15 +106,18 @@ class Bridge:
 
     def fail(self, trial_id: str, error: str, lost: bool) -> None:
         """``lost``: the process is gone, which says nothing against the trial."""
-        attempt, report = self.live.pop(trial_id, None), self.last.pop(trial_id, None)
+        if trial_id in self.last and self.last[trial_id].finished:
+            self.complete(trial_id)  # it broke while leaving; its results are in hand
+            return
+        self.last.pop(trial_id, None)
+        attempt = self.live.pop(trial_id, None)
         if attempt is None:
             return
-        finished = report is not None and report.finished  # it broke while leaving; its results are in hand
-        if not finished and attempt.number < self.retries:
+        if attempt.number < self.retries:
             self.again.append(attempt.next(lost))
             return
         self._end(attempt.job)
-        self._guarded(lambda: self.source.finish(attempt.job, *((report,) if finished else (None, error))))
+        self._guarded(lambda: self.source.finish(attempt.job, None, error))
 
     def _end(self, job: Job) -> None:
         if self.ended is not None:
@@ -196,7 +199,8 @@ def what_went_wrong(trial: Any) -> tuple[str, bool]:
     cause = getattr(error, "cause", None) or error
     failures = getattr(cause, "worker_failures", None) or {}
     lost = any(isinstance(found, LOST) for found in (error, cause, *failures.values()))
-    for rank, first in failures.items():
+    if failures:
+        rank, first = next(iter(failures.items()))
         return f"rank {rank}: {short_trace(first)}", lost
     return short_trace(cause), lost
 
