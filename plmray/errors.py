@@ -49,6 +49,18 @@ class FolderError(PlmrayError):
     """A sweep folder that cannot be used as asked."""
 
 
+class FolderInUse(FolderError):
+    """A folder that somebody else holds for now. ``owner``: who, in words."""
+
+    def __init__(self, message: str, owner: str) -> None:
+        super().__init__(message)
+        self.owner = owner
+
+
+class LockRefused(FolderError):
+    """A folder that cannot be locked at all: waiting for it would not end."""
+
+
 class SetupError(PlmrayError):
     """This machine or cluster lacks something the sweep needs."""
 

@@ -8,7 +8,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-SCHEMA_VERSION = 1
+# Raised when numbers change under an old id. 1: version 0.1.0, which read D, T and I of ESM2 as one another.
+SCHEMA_VERSION = 2
 _ID_LENGTH = 12
 
 

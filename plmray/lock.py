@@ -20,7 +20,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Protocol
 
-from plmray.errors import FolderError
+from plmray.errors import FolderError, FolderInUse, LockRefused
 
 HEARTBEAT_S = 10.0
 STALE_AFTER_S = 60.0
@@ -119,9 +119,11 @@ class FolderLock:
 
     def _refuse_or_remove(self, held: Held) -> None:
         if self._lives(held):
-            raise FolderError(
-                f"{self.place.home} is in use by {describe(held.owner)}. Wait for it to end, stop it, or "
-                "give this sweep another name or --storage-path."
+            owner = describe(held.owner)
+            raise FolderInUse(
+                f"{self.place.home} is in use by {owner}. Wait for it to end, stop it, or give this sweep another name "
+                "or --storage-path.",
+                owner,
             )
         now = self.place.read()
         if now is not None and now.token == held.token:
@@ -182,11 +184,11 @@ class DiskLock:
             return True
         except FileExistsError:
             if not self.path.parent.is_dir():
-                raise FolderError(f"{self.path.parent} is a file; expected a folder, or nothing") from None
+                raise LockRefused(f"{self.path.parent} is a file; expected a folder, or nothing") from None
             return False
         except OSError as error:
             why = ": its file system has no hard links" if error.errno in NO_HARD_LINKS else ""
-            raise FolderError(
+            raise LockRefused(
                 f"{self.path.parent} cannot be locked ({error.strerror}){why}. Make it writable, or choose another "
                 "--storage-path."
             ) from error

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
 from plmray.seeds import derived_rng
-from plmray.spec.checks import with_parameters
+from plmray.spec.checks import leaves, with_parameters
 from plmray.spec.families import FAMILIES, Family
 from plmray.spec.known_tasks import Level
 from plmray.spec.model_checks import choices_of
 from plmray.spec.space import Space
 from plmray.spec.sweep import SweepSpec
-from plmray.spec.train import TrainSpec
+from plmray.spec.train import AdapterKind, BackboneSpec, TrainSpec
 from plmray.throughput import encoder_size
+from plmray.trial import identifying_settings
 
 RANK_BUCKETS = (4, 8, 16, 64)
 # Heads: on a CPU more fall out of a core's cache. Adapters: enough tokens a tick to keep the device busy, and no more,
@@ -40,42 +42,65 @@ class PackShare:
 
 PACKED_HEADS = ("linear", "dense", "notebook")
 
+# The settings that may differ within a pack, each proven equal to the lone engine's numbers by
+# tests/packed/test_pack_law.py, which walks all fields. Whatever is not listed keeps trials apart.
+FREE_OF_HEADS = frozenset(
+    {
+        *("epochs", "batch_size", "patience", "evaluations_per_epoch", "head.dropout"),
+        *(
+            f"optimizer.{name}"
+            for name in ("lr", "weight_decay", "beta1", "beta2", "eps", "schedule", "warmup", "clip")
+        ),
+    }
+)
+FREE_OF_ADAPTERS: dict[AdapterKind, frozenset[str]] = {
+    "none": frozenset(),
+    "lora": frozenset({"adapter.rank", "adapter.alpha", "adapter.dropout"}),  # the rank within its bucket
+    "dora": frozenset({"adapter.rank", "adapter.alpha"}),
+    "ia3": frozenset(),
+}
+# What the words of a pack's name say already.
+_IN_WORDS = frozenset({"pooling", "adapter.kind", "adapter.layers", "head.kind", "head.hidden", "head.standardize"})
+
 
 def pack_key(settings: TrainSpec, level: Level, family: Family) -> str | None:
     """The pack of a trial, in words; None for one that trains alone. Trials of equal keys share a pack.
 
-    ``level`` of the task: heads of residues are not packed. Free inside a pack: seed, rate, schedule, warm-up, decay,
-    clip, dropout, alpha, epochs, patience, batch size, and rank within its bucket.
+    ``level`` of the task: heads of residues are not packed. All settings that shape a trial's numbers are in the key
+    but the seed and those of FREE_OF_HEADS and FREE_OF_ADAPTERS.
     """
-    head = settings.head
-    if level == "residue" or head.kind not in PACKED_HEADS or settings.class_weights != "none":
+    if not _can_pack(settings, level, family):
         return None
-    if settings.pooling == "padded_mean":
-        return None
-    kind = f"{head.kind} {head.hidden}" if head.kind == "dense" else head.kind
-    if settings.adapter.kind == "none":
-        scaled = ", standardized" if head.standardize else ""
-        return f"{settings.backbone.name} frozen ({settings.pooling}{scaled}) + {kind} head"
-    if not FAMILIES[family].packs:
-        return None
-    if settings.adapter.kind in ("lora", "dora"):
-        return _low_rank_key(settings, kind)
-    if settings.adapter.kind == "ia3":
-        return f"{settings.backbone.name} ({settings.pooling}) + ia3{_layers(settings)} + {kind} head"
-    return None
+    adapter, head = settings.adapter, settings.head
+    with_adapter = "frozen" if adapter.kind == "none" else adapter.kind
+    rank = f" rank up to {rank_bucket(adapter.rank)}" if "adapter.rank" in FREE_OF_ADAPTERS[adapter.kind] else ""
+    top = f", top {adapter.layers} layers" if adapter.layers and adapter.kind != "none" else ""
+    scaled = ", standardized" if head.standardize else ""
+    with_head = f"{head.kind} {head.hidden}" if head.kind == "dense" else head.kind
+    free = FREE_OF_HEADS | FREE_OF_ADAPTERS[adapter.kind]
+    rest = leaves(identifying_settings(settings, level) | {"backbone": _backbone_apart(settings.backbone)})
+    apart = "".join(f", {k} {rest[k]}" for k in sorted(rest) if k not in free and k not in _IN_WORDS)
+    where = f"({settings.pooling}{scaled})"
+    return f"{settings.backbone.name} {where} {with_adapter}{rank}{top} + {with_head} head{apart}"
 
 
-def _low_rank_key(settings: TrainSpec, head: str) -> str | None:
+def _can_pack(settings: TrainSpec, level: Level, family: Family) -> bool:
     adapter = settings.adapter
-    # What trains biases, or the head's own layers a second time, is not one addition to a frozen weight.
-    if adapter.targets != "attention" or adapter.bias != "none" or (adapter.kind == "dora" and adapter.dropout > 0):
-        return None
-    rank = f"rank up to {rank_bucket(adapter.rank)}"
-    return f"{settings.backbone.name} ({settings.pooling}) + {adapter.kind} {rank}{_layers(settings)} + {head} head"
+    if level == "residue" or settings.head.kind not in PACKED_HEADS or settings.class_weights != "none":
+        return False
+    if settings.pooling == "padded_mean" or adapter.kind not in FREE_OF_ADAPTERS:
+        return False
+    if adapter.kind in ("lora", "dora"):
+        # What trains biases, or the head's own layers a second time, is not one addition to a frozen weight.
+        plain = adapter.targets == "attention" and adapter.bias == "none"
+        if not plain or (adapter.kind == "dora" and adapter.dropout > 0):
+            return False
+    return adapter.kind == "none" or FAMILIES[family].packs
 
 
-def _layers(settings: TrainSpec) -> str:
-    return f", top {settings.adapter.layers} layers" if settings.adapter.layers else ""
+def _backbone_apart(backbone: BackboneSpec) -> dict[str, Any]:
+    """All of a backbone but its name that is not as by default."""
+    return {key: value for key, value in backbone.model_dump(exclude_defaults=True).items() if key != "name"}
 
 
 def rank_bucket(rank: int) -> int:

@@ -76,16 +76,19 @@ class Identifier:
     weights_hash: Callable[[BackboneSpec], str]
     known: dict[str, Candidate] = field(default_factory=dict)
 
-    def candidate(self, parameters: Mapping[str, Any], origin: Origin) -> Candidate:
-        """The candidate of these parameters; one seen before gains the origin instead of a twin."""
+    def candidate_id(self, parameters: Mapping[str, Any]) -> str:
         settings = with_parameters(self.spec.train, parameters)
-        identity = candidate_id(
+        return candidate_id(
             settings=identifying_settings(settings, self.spec.task.level),
             task=identifying_task(self.spec.task) | {"metric": self.spec.objective.metric},
             data_hash=self.data_hash,
             weights_hash=self.weights_hash(settings.backbone),
             precision=self.precision,
         )
+
+    def candidate(self, parameters: Mapping[str, Any], origin: Origin) -> Candidate:
+        """The candidate of these parameters; one seen before gains the origin instead of a twin."""
+        identity = self.candidate_id(parameters)
         before = self.known.get(identity)
         origins = before.origins if before else ()
         origins = origins if origin in origins else (*origins, origin)

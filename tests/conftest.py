@@ -24,6 +24,25 @@ def data_root() -> Path:
     return root
 
 
+@pytest.fixture(scope="session")
+def real_esm2() -> Path:
+    """An ESM2 8M that this project did not make: PLMRAY_MODELS, else ../shared/models beside the checkout."""
+    root = Path(os.environ.get("PLMRAY_MODELS") or ROOT.parent / "shared" / "models")
+    folder = root / "esm2_8m_hemolytic"
+    if not (folder / "model.safetensors").is_file():
+        pytest.skip(f"no real encoder in {folder}; set PLMRAY_MODELS")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def cases() -> Path:
+    """Small inputs made after what people bring: PLMRAY_CASES, else ../shared/cases beside the checkout."""
+    root = Path(os.environ.get("PLMRAY_CASES") or ROOT.parent / "shared" / "cases")
+    if not (root / "backbones").is_dir():
+        pytest.skip(f"no cases under {root}; set PLMRAY_CASES")
+    return root
+
+
 @pytest.fixture(autouse=True)
 def _own_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Every test works in its own folder, writes its own MLflow store and inherits no Ray job or cluster."""

@@ -126,7 +126,7 @@ def test_inside_a_ray_job_relative_paths_are_refused(tmp_path: Path, monkeypatch
 
 def test_schema_version_is_pinned() -> None:
     """Changing it renames every candidate: do so knowingly, with a line in CHANGELOG.md."""
-    assert SCHEMA_VERSION == 1
+    assert SCHEMA_VERSION == 2
 
 
 def test_smoke_test_of_an_adaptive_sweep_is_small_and_valid(tmp_path: Path) -> None:

@@ -54,6 +54,7 @@ SAME_FLOOR = {
     ("plan", "stats"),
     ("plan", "packing"),
     ("packing", "throughput"),
+    ("packing", "trial"),
     ("gpu_plan", "memory"),
 }
 HOMES = {

@@ -26,10 +26,11 @@ from plmray.data.fasta import read_fasta
 from plmray.data.splits import drawn_rows
 from plmray.files import write_atomic
 from plmray.model.backbones import esm2_config
-from plmray.model.tokens import ESM2_VOCABULARY, esm2_tokenizer
+from plmray.model.tokens import esm2_tokenizer
 from plmray.seeds import derived_rng
 from plmray.spec.known_tasks import KNOWN_TASKS
 from plmray.spec.train import OptimizerSpec, ShapeSpec
+from plmray.spec.vocabulary import ESM_TOKENS
 from plmray.train.engines import adamw_options
 from plmray.train.schedule import learning_rates
 
@@ -40,7 +41,7 @@ BATCH_TOKENS = 8192
 OPTIMIZER = OptimizerSpec(lr=2e-3, beta2=0.98, weight_decay=0.01, schedule="cosine", warmup=0.05)
 SHARED_STRETCH = 20  # residues in common with a held-out protein that take a protein out of the corpus
 SPLIT_SEED = 0  # of the data set's own draw of its validation proteins
-NUMBER = {token: index for index, token in enumerate(ESM2_VOCABULARY)}
+NUMBER = {token: index for index, token in enumerate(ESM_TOKENS)}
 RESIDUES = np.array([NUMBER[letter] for letter in "ACDEFGHIKLMNPQRSTVWY"])
 
 

@@ -23,8 +23,8 @@ from plmray.report.verdict import CandidateRow
 from plmray.report.write import judge_folder
 from plmray.results import TrialResult, read_results, require_folder
 from plmray.spec.checks import with_parameters
-from plmray.spec.load import load_resolved, read_resolved
-from plmray.spec.names import family, known_backbone, local_folder, weights_hash
+from plmray.spec.load import load_resolved, read_resolved, require_schema
+from plmray.spec.names import family, known_backbone, local_folder, longest_residues, weights_hash
 from plmray.spec.sweep import SweepSpec
 from plmray.train.checkpoint import CHECKPOINT_FILES, HEAD_FILE, require_whole
 from plmray.trial import identifying_settings, identifying_task
@@ -38,6 +38,7 @@ def export(folder: Path, out: Path, candidate: str | None = None) -> BundleFacts
     if out.exists():
         raise FolderError(f"{out} is there already; give another name, or remove it")
     spec, results = load_resolved(require_folder(folder)), read_results(folder)
+    require_schema(folder)
     row = _chosen(folder, spec, results, candidate)
     trials = _trials_with_weights(folder, results, row.candidate_id)
     base = Path(read_resolved(folder)["folder"])
@@ -143,6 +144,7 @@ def _facts(folder: Path, base: Path, spec: SweepSpec, row: CandidateRow, trials:
         tokenizer=data["tokenizer"],
         seeds=tuple(trial.seed for trial in trials),
         window=tuple(data["window"]),
+        longest=longest_residues(settings.backbone, base),
         cut_at=task.max_length if task.over_length == "cut" else None,
         scores=_scores(row, trials),
         software={key: provenance[key] for key in ("plmray", "torch", "transformers", "peft") if key in provenance},

@@ -23,13 +23,14 @@ from plmray.spec.families import Family
 from plmray.spec.known_tasks import Level
 from plmray.spec.train import TrainSpec
 
-VERSION = 1
+VERSION = 2  # 1: of version 0.1.0, whose tokens of ESM2 were wrong
 BUNDLE_FILE = "bundle.json"
 
 
 @dataclass(frozen=True)
 class BundleFacts:
-    """``window``: residues that training saw, 0-based, end excluded; ``cut_at``: where longer proteins were cut, if so.
+    """``window``: residues that training saw, 0-based, end excluded; ``cut_at``: where longer proteins were cut, if so;
+    ``longest``: residues that the encoder has positions for, where that is limited.
 
     ``tokenizer``: the residue table and marks. ``scores``: mean, SD over seeds and interval, validation and test.
     """
@@ -49,6 +50,7 @@ class BundleFacts:
     seeds: tuple[int, ...]
     window: tuple[int, int | None] = (0, None)
     cut_at: int | None = None
+    longest: int | None = None
     scores: dict[str, Any] = field(default_factory=dict)
     software: dict[str, Any] = field(default_factory=dict)
     version: int = VERSION
@@ -72,7 +74,10 @@ class BundleFacts:
         advice = "export the bundle again"
         version = read_json(file, advice).get("version")
         if type(version) is not int or version != VERSION:
-            raise FolderError(f"{file}: version {version}, this plmray reads {VERSION}; {advice}")
+            old = "it is of plmray 0.1, which read D, T and I of ESM2 as one another: run its sweep anew, then export"
+            raise FolderError(
+                f"{file}: version {version}, this plmray reads {VERSION}; {old if version == 1 else advice}"
+            )
         try:
             facts = _reader().validate_json(file.read_bytes(), strict=True)
             facts.require_sound()

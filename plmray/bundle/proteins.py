@@ -13,7 +13,6 @@ from plmray.data.checks import MAX_FAULTS_SHOWN, sequence_faults
 from plmray.data.fasta import entries
 from plmray.data.formats import FASTA_SUFFIXES, Row
 from plmray.errors import DataError, Fault
-from plmray.spec.families import FAMILIES
 
 TABLE_SUFFIXES = {".csv": ",", ".tsv": "\t"}
 
@@ -71,7 +70,7 @@ def checked(path: Path, facts: BundleFacts) -> tuple[int, str]:
 
 def protein_faults(row: Row, names: set[str], facts: BundleFacts) -> Iterator[Fault]:
     """What keeps a bundle from predicting a protein."""
-    window, longest = facts.window, FAMILIES[facts.family].max_residues
+    window, longest = facts.window, facts.longest
     if longest is not None and facts.cut_at is None and len(row.sequence) > longest:
         message = f"row {row.line}: '{row.id}' has {len(row.sequence)} residues, the encoder positions for {longest}"
         yield Fault("sequence", message, row.file, row.line)

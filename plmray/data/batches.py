@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -50,6 +51,20 @@ class EncodedSplit:
     def residue_offsets(self) -> NDArray[np.int64]:
         """(n + 1,) where the residues of each protein begin among those of all."""
         return self.offsets - self.marks * np.arange(len(self.offsets))
+
+    @cached_property
+    def tokens_key(self) -> str:
+        """Hash of what an encoder reads of the split."""
+        return hashlib.sha256(self.offsets.tobytes() + self.tokens.tobytes()).hexdigest()
+
+    @property
+    def content_key(self) -> str:
+        """Hash of tokens, targets, what counts, and given embeddings."""
+        parts = (self.targets, self.counted, self.embeddings)
+        digest = hashlib.sha256(self.tokens_key.encode())
+        for part in parts:
+            digest.update(b"-" if part is None else f"{part.dtype} {part.shape}".encode() + part.tobytes())
+        return digest.hexdigest()
 
     @property
     def num_units(self) -> int:

@@ -8,7 +8,6 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
-import logging
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -19,7 +18,7 @@ from numpy.typing import NDArray
 
 from plmray.data.datasets import ProteinData
 from plmray.data.fetch import cache_folder
-from plmray.errors import DataError, Fault, FolderError
+from plmray.errors import DataError, Fault, FolderInUse, LockRefused
 from plmray.files import atomic_stream
 from plmray.lock import FolderLock
 from plmray.spec.task import SplitName
@@ -38,31 +37,46 @@ class EmbeddingCache:
     def __init__(self, folder: Path | None = None) -> None:
         self.folder = folder or cache_folder() / "embeddings"
 
-    def get(self, key: str, counts: Mapping[SplitName, int], compute: Callable[[], Arrays]) -> Arrays:
-        """(n, width) arrays by split. An entry that is cut short or does not fit is made again."""
-        path = self.folder / f"{key}.arrow"
+    def get(
+        self,
+        key: str,
+        counts: Mapping[SplitName, int],
+        compute: Callable[[], Arrays],
+        say: Callable[[str], None] = lambda _: None,
+    ) -> Arrays:
+        """(n, width) arrays by split. An entry that is cut short or does not fit is made again.
+
+        A folder that cannot be written costs time, not the sweep: ``say`` hears of it, and the arrays are computed.
+        """
+        path, made = self.folder / f"{key}.arrow", None
         found = read_entry(path, counts)
         if found is not None:
             return found
         try:
-            with self._alone(key):
+            with self._alone(key, say):
                 found = read_entry(path, counts)
                 if found is None:
-                    write_entry(path, compute())
-            found = read_entry(path, counts)
-        except OSError as error:
-            # A full or read-only disk costs time, not the sweep.
-            logging.getLogger(__name__).warning("embeddings are not kept in %s: %s", self.folder, error)
-        return found if found is not None else compute()
+                    made = compute()
+                    write_entry(path, made)
+                    found = read_entry(path, counts)
+        except (OSError, LockRefused) as error:
+            say(f"embeddings are not kept, so that each process computes its own: {self.folder}: {error}")
+        if found is not None:
+            return found
+        return made if made is not None else compute()
 
     @contextlib.contextmanager
-    def _alone(self, key: str) -> Iterator[None]:
-        lock = FolderLock(self.folder / ".locks" / key)
+    def _alone(self, key: str, say: Callable[[str], None]) -> Iterator[None]:
+        """Wait for whoever makes the entry. Raises LockRefused where the folder takes no lock."""
+        lock, told = FolderLock(self.folder / ".locks" / key), False
         while True:
             try:
                 lock.__enter__()
                 break
-            except FolderError:
+            except FolderInUse as busy:
+                if not told:
+                    say(f"these embeddings are being computed by {busy.owner}; waiting")
+                told = True
                 time.sleep(WAIT_S)
         try:
             yield

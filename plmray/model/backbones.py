@@ -10,10 +10,11 @@ import torch
 from torch import nn
 
 from plmray.errors import SetupError
-from plmray.model.tokens import ESM2_VOCABULARY, ResidueTokenizer, esm2_tokenizer, tokenizer_by_rules
+from plmray.model.tokens import ResidueTokenizer, tokenizer_by_rules, tokenizer_of
 from plmray.spec.families import FAMILIES
-from plmray.spec.names import cached_snapshot, family, known_backbone, local_folder
+from plmray.spec.names import cached_snapshot, esm_tokens, family, known_backbone, local_folder
 from plmray.spec.train import BackboneSpec, ShapeSpec
+from plmray.spec.vocabulary import ESM_TOKENS
 
 # Dropout of the encoder's own by the names that architectures give it.
 _NO_DROPOUT: dict[str, dict[str, float]] = {
@@ -40,14 +41,15 @@ def load_encoder(backbone: BackboneSpec, folder: Path) -> nn.Module:
 
 
 def load_tokenizer(backbone: BackboneSpec, folder: Path) -> ResidueTokenizer:
-    """The residue table of a backbone: that of ESM-1b and ESM2 is fixed, others come with their checkpoint."""
+    """The residue table of a backbone, by its checkpoint's own vocabulary. Raises SetupError where it has none."""
     own = family(backbone, folder)
-    if own in ("esm1b", "esm2"):
-        return esm2_tokenizer()
-    from transformers import AutoTokenizer
-
     source, revision = source_of(backbone, folder)
     try:
+        tokens = esm_tokens(backbone, folder) if FAMILIES[own].model_type == "esm" else None
+        if tokens is not None:
+            return tokenizer_of(tokens)
+        from transformers import AutoTokenizer
+
         tokenizer = AutoTokenizer.from_pretrained(source, revision=revision, trust_remote_code=False)
         return tokenizer_by_rules(tokenizer, FAMILIES[own])
     except (OSError, ValueError) as error:
@@ -87,9 +89,9 @@ def esm2_config(shape: ShapeSpec) -> Any:
     from transformers import EsmConfig
 
     return EsmConfig(
-        vocab_size=len(ESM2_VOCABULARY),
-        pad_token_id=ESM2_VOCABULARY.index("<pad>"),
-        mask_token_id=ESM2_VOCABULARY.index("<mask>"),
+        vocab_size=len(ESM_TOKENS),
+        pad_token_id=ESM_TOKENS.index("<pad>"),
+        mask_token_id=ESM_TOKENS.index("<mask>"),
         hidden_size=shape.width,
         num_hidden_layers=shape.layers,
         num_attention_heads=shape.heads,

@@ -10,15 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from plmray.spec.families import FamilyRules
-
-# Source: vocabulary file of the published ESM-1b and ESM2 checkpoints, in order.
-ESM2_VOCABULARY = (
-    *("<cls>", "<pad>", "<eos>", "<unk>"),
-    *"LAGVSERDTIPKQNFYMHWCXBUZO.-",
-    *("<null_1>", "<mask>"),
-)
-AMINO_ACIDS = "ACDEFGHIKLMNPQRSTVWYX"
-UNUSUAL = "OBUZJ"  # become X before tokenising; the stored sequence is never changed
+from plmray.spec.vocabulary import AMINO_ACIDS, UNUSUAL, ResidueTokens, built_in_tokens
 
 
 @dataclass(frozen=True)
@@ -67,22 +59,26 @@ def _bytes_table(letters: Mapping[str, int]) -> NDArray[np.int16]:
     return table
 
 
+def tokenizer_of(tokens: ResidueTokens) -> ResidueTokenizer:
+    return ResidueTokenizer(_bytes_table(tokens.letters), tokens.front, tokens.back, tokens.pad_id)
+
+
 def esm2_tokenizer() -> ResidueTokenizer:
-    number = {token: index for index, token in enumerate(ESM2_VOCABULARY)}
-    return ResidueTokenizer(_table(number), (number["<cls>"],), (number["<eos>"],), number["<pad>"])
+    """Of the built-in vocabulary, that of ESM-1b and ESM2."""
+    return tokenizer_of(built_in_tokens())
 
 
 def tokenizer_by_rules(tokenizer: Any, rules: FamilyRules) -> ResidueTokenizer:
     """The table of a checkpoint's own tokenizer, read off by tokenising all residues the way the family wants it.
 
-    Raises ValueError where it does not make one known token of each residue, or other marks than the family's.
+    X may be the tokenizer's unknown token, where it has no other for it. Raises ValueError where it does not make one
+    known token of each other residue, or other marks than the family's.
     """
     bare = _ids(tokenizer, AMINO_ACIDS, rules, marks=False)
-    if len(bare) != len(AMINO_ACIDS) or tokenizer.unk_token_id in bare:
-        unknown = "" if len(bare) != len(AMINO_ACIDS) else ", some of them unknown"
-        raise ValueError(
-            f"the tokenizer cuts {len(AMINO_ACIDS)} residues into {len(bare)} tokens{unknown}; expected one known each"
-        )
+    unknown = [a for a, n in zip(AMINO_ACIDS[:-1], bare, strict=False) if n == tokenizer.unk_token_id]
+    if len(bare) != len(AMINO_ACIDS) or unknown:
+        found = f"{len(bare)} tokens for {len(AMINO_ACIDS)} residues" if not unknown else f"no token for {unknown}"
+        raise ValueError(f"the tokenizer has {found}; expected one known each")
     whole, (before, after) = _ids(tokenizer, AMINO_ACIDS, rules, marks=True), rules.marks
     prefix = () if rules.prefix is None else (tokenizer.convert_tokens_to_ids(rules.prefix),)
     front, back = (*whole[: before - len(prefix)], *prefix), tuple(whole[len(whole) - after :])

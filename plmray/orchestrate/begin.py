@@ -8,12 +8,14 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from plmray.data.datasets import ProteinData
 from plmray.errors import FolderError, SetupError
 from plmray.orchestrate.folder import SweepFolder
 from plmray.orchestrate.ray_job import inside_ray_job, require_lasting, require_lasting_store
 from plmray.redact import redacted
-from plmray.spec.load import LoadedSweep
+from plmray.spec.load import LoadedSweep, require_schema
 from plmray.storage import Location, is_store, local_copy
+from plmray.trial import Identifier
 
 
 @dataclass(frozen=True)
@@ -29,16 +31,35 @@ class RunOptions:
     wait_for_gpus: int = 0
 
 
-def open_folder(folder: SweepFolder, sweep: LoadedSweep, options: RunOptions) -> None:
-    """Begin a sweep in its folder, go on with it, or take another one's records over."""
+def open_folder(folder: SweepFolder, sweep: LoadedSweep, data: ProteinData, options: RunOptions) -> None:
+    """Begin a sweep in its folder, go on with it, or take another one's records over.
+
+    Nothing of an existing sweep is written here: whether it may go on is known only once its candidates are
+    (``require_same``).
+    """
+    before = folder.facts().get("hash")
+    if options.resume and before is not None and before != data.hash:
+        raise FolderError(
+            f"{folder.address}: the proteins, targets or splits of this sweep are not those it began with. Restore "
+            "them, or give the changed sweep another name."
+        )
     copy_records(folder, options.replay_from)
     if options.replay and not folder.candidates:
         raise FolderError(
             f"{folder.address} has no candidates.jsonl to replay; run it without --replay, or --replay-from DIR"
         )
     folder.start(sweep.spec, resume=options.resume or options.replay, base=sweep.folder)
-    if options.resume:
-        folder.forget_failed()
+
+
+def require_same(folder: SweepFolder, identifier: Identifier) -> None:
+    """Raise FolderError where recorded candidates would get other ids now. Call before anything is written."""
+    for record in folder.candidates:
+        now = identifier.candidate_id(record["parameters"])
+        if now != record["id"]:
+            raise FolderError(
+                f"{folder.address}: candidate {record['id']} of this sweep is {now} now; its data, backbone weights, "
+                "vocabulary or precision changed since the sweep began. Restore them, or use another name."
+            )
 
 
 def logged(echo: Callable[[str], None], folder: SweepFolder) -> Callable[[str], None]:
@@ -79,4 +100,6 @@ def copy_records(folder: SweepFolder, source: Location | None) -> None:
     with local_copy(source) as copy:
         if not (copy / "candidates.jsonl").exists():
             raise FolderError(f"{source} holds no candidates.jsonl to replay; expected a sweep folder")
+        if (copy / "resolved.yaml").exists():
+            require_schema(copy, str(source))
         folder.adopt_records(copy)

@@ -9,6 +9,7 @@ from typing import Any
 from plmray.data.batches import EncodedData, encode_data, with_embeddings
 from plmray.data.datasets import ProteinData
 from plmray.data.embeddings import read_precomputed
+from plmray.identity import content_hash
 from plmray.model.backbones import load_tokenizer
 from plmray.orchestrate import provenance
 from plmray.orchestrate.prepare import wants_gpu
@@ -19,10 +20,14 @@ from plmray.spec.sweep import SweepSpec
 
 @dataclass(frozen=True)
 class Bench:
-    """Settings, encoded data, and where things are. ``facts`` go into the provenance of every trial."""
+    """Settings, encoded data, and where things are. ``facts`` go into the provenance of every trial.
+
+    ``data_key``: hash of all that ``data`` holds, for what a process keeps of them.
+    """
 
     spec: SweepSpec
     data: EncodedData
+    data_key: str
     precision: str
     engine: str
     base: Path  # relative backbone folders start here
@@ -32,9 +37,11 @@ class Bench:
 
 
 def make_bench(sweep: LoadedSweep, data: ProteinData, precision: str, home: str | None, *, has_gpu: bool) -> Bench:
+    encoded = encode(sweep, data)
     return Bench(
         spec=sweep.spec,
-        data=encode(sweep, data),
+        data=encoded,
+        data_key=content_hash([data.hash, *(split.content_key for split in encoded.splits.values())]),
         precision=precision,
         engine=choose_engine(sweep.spec, sweep.family)[0],
         base=sweep.folder,

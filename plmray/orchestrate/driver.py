@@ -12,8 +12,9 @@ from plmray.lock import FolderLock
 from plmray.metrics import METRICS
 from plmray.model.backbones import fetch_weights
 from plmray.orchestrate import provenance
-from plmray.orchestrate.begin import RunOptions, check_paths, logged, open_folder
+from plmray.orchestrate.begin import RunOptions, check_paths, logged, open_folder, require_same
 from plmray.orchestrate.bench import Bench, facts_of, make_bench
+from plmray.orchestrate.device import Device, device_of
 from plmray.orchestrate.folder import SweepFolder
 from plmray.orchestrate.here import Here, PackedHere
 from plmray.orchestrate.host import Host
@@ -22,7 +23,6 @@ from plmray.orchestrate.interrupt import Interrupted, StoppableSource, StopSigna
 from plmray.orchestrate.jobs import Job, Place, Report
 from plmray.orchestrate.phases import Events, InTurn, SearchPhase
 from plmray.orchestrate.prepare import data_facts, make_identifier
-from plmray.orchestrate.process import device_of
 from plmray.orchestrate.progress import Costs, Progress, TimedSource
 from plmray.orchestrate.ray_job import inside_ray_job
 from plmray.orchestrate.replicate import AdaptivePhase, ReplicatePhase
@@ -73,7 +73,7 @@ def run_sweep(sweep: LoadedSweep, options: RunOptions, echo: Callable[[str], Non
             if home.store is not None:
                 home.store.pull(home.path)
             folder = SweepFolder(home.path, lock, home.store, echo)
-            open_folder(folder, sweep, options)
+            open_folder(folder, sweep, data, options)
             return Driver(sweep, options, folder, data, logged(echo, folder)).run()
 
 
@@ -114,6 +114,9 @@ class Driver:
 
     def _run(self, make_place: Callable[[Bench], Place], has_gpu: bool) -> Outcome:
         identifier = make_identifier(self.sweep, self.data.hash, has_gpu)
+        require_same(self.folder, identifier)
+        if self.options.resume:
+            self.folder.forget_failed()
         plan = make_plan(self.spec, data_facts(self.sweep, self.data), identifier, self.sweep.family)
         bench = make_bench(self.sweep, self.data, plan.precision, self.folder.address, has_gpu=has_gpu)
         self.folder.write_facts(facts_of(self.data, bench))
@@ -200,8 +203,8 @@ class Driver:
         if self.engine == "packed":
             length, device = bench.data.mean_length, device_of(bench).type
             at_once = jobs_at_once(self.spec, self.sweep.family, 1, length, device)
-            return PackedHere(Host(bench), at_once, self.costs)
-        return Here(Worker(bench))
+            return PackedHere(Host(bench, say=self.echo), at_once, self.costs)
+        return Here(Worker(bench, device=Device(self.echo)))
 
     def _start_tracking(self, plan: Plan) -> Tracker:
         mirror = open_mirror(self.sweep, self.folder)

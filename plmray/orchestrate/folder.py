@@ -18,11 +18,11 @@ from pyarrow import parquet
 
 from plmray.errors import FolderError
 from plmray.files import append_json_line, patiently, write_atomic
-from plmray.identity import content_hash
+from plmray.identity import SCHEMA_VERSION, content_hash
 from plmray.lock import FolderLock
 from plmray.orchestrate.records import read_candidates, read_decisions
 from plmray.results import TrialResult, read_curve, read_results, write_result
-from plmray.spec.load import read_resolved
+from plmray.spec.load import read_resolved, require_schema
 from plmray.spec.sweep import SweepSpec
 from plmray.storage import ObjectStore, marks_of
 from plmray.trial import Candidate, Phase
@@ -30,6 +30,7 @@ from plmray.trial import Candidate, Phase
 _logger = logging.getLogger(__name__)
 
 PUBLISH_S = 60.0  # how often logs and tables go to an object store while a sweep runs
+FACTS_FILE = "data.json"
 _FREE_TO_CHANGE = ("resources", "tracking", "name")
 
 
@@ -71,6 +72,8 @@ class SweepFolder:
             elif not half.name.startswith(".lock"):  # of another driver that tries the lock
                 half.unlink(missing_ok=True)
         file = self.path / "resolved.yaml"
+        if file.exists() and (self.candidates or self.results):
+            require_schema(self.path, self.address)
         if not file.exists() or not (self.candidates or self.results or resume):
             self.write(file.name, yaml.safe_dump(_resolved(spec, base), sort_keys=False))
             return
@@ -91,9 +94,17 @@ class SweepFolder:
     def sweep_id(self) -> str:
         return str(read_resolved(self.path)["sweep_id"])
 
+    def facts(self) -> dict[str, Any]:
+        """What ``write_facts`` wrote; empty where nothing has been, or what is there cannot be read."""
+        try:
+            tree = json.loads((self.path / FACTS_FILE).read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            return {}
+        return tree if isinstance(tree, dict) else {}
+
     def write_facts(self, facts: Mapping[str, Any]) -> None:
         """``data.json``: what of the data a bundle needs, so that exporting one does not."""
-        self.write("data.json", json.dumps(facts, indent=1))
+        self.write(FACTS_FILE, json.dumps(facts, indent=1))
 
     def adopt_records(self, other: Path) -> None:
         """Take candidates and decisions of another sweep over."""
@@ -207,4 +218,5 @@ def _complete(tree: dict[str, Any]) -> dict[str, Any]:
 
 
 def _resolved(spec: SweepSpec, base: Path) -> dict[str, Any]:
-    return {"sweep_id": uuid.uuid4().hex[:12], "folder": str(base), "sweep": spec.model_dump(mode="json")}
+    where = {"schema": SCHEMA_VERSION, "sweep_id": uuid.uuid4().hex[:12], "folder": str(base)}
+    return {**where, "sweep": spec.model_dump(mode="json")}

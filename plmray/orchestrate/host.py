@@ -8,20 +8,13 @@ from typing import Any
 
 from plmray.errors import PlmrayError
 from plmray.orchestrate.bench import Bench
+from plmray.orchestrate.device import Device, device_of
 from plmray.orchestrate.jobs import Job, Report, short_trace
-from plmray.orchestrate.process import (
-    device_of,
-    embedded_data,
-    frozen_encoder,
-    prepare_process,
-    release_memory,
-    task_data,
-)
+from plmray.orchestrate.process import prepare_process, release_memory
 from plmray.orchestrate.runs import JobBook, OverTime, Run, limit_s, start_alone
 from plmray.packed.adapter_pack import AdapterPack
 from plmray.packed.head_pack import HeadPack
 from plmray.packed.pack import Pack
-from plmray.packed.prefix import PrefixCache
 from plmray.packing import HEAD_SLOTS, adapter_slots, pack_key
 from plmray.results import TrialResult
 from plmray.spec.checks import with_parameters
@@ -78,7 +71,7 @@ class Host:
     """Takes jobs, and trains all of them a little with every ``advance``. A device has one host.
 
     ``suspects``: jobs that trained here whenever the process died; they train when nobody else does.
-    ``note`` is told which jobs train, before they do.
+    ``note`` is told which jobs train, before they do; ``say`` what takes long.
     """
 
     def __init__(
@@ -86,17 +79,18 @@ class Host:
         bench: Bench,
         suspects: frozenset[str] = frozenset(),
         note: Callable[[list[str]], None] | None = None,
+        say: Callable[[str], None] = lambda _: None,
     ) -> None:
         self.bench, self.suspects, self.note = bench, suspects, note
         self._noted: list[str] = []
         self.seats: dict[str, Seat] = {}
         self.packs: dict[str, Pack] = {}
-        self._prefixes: dict[str, PrefixCache] = {}
+        self.device = Device(say)
         self._done = {"slot_ticks": 0.0, "room_ticks": 0.0, "most_live": 0.0}
         prepare_process(bench.spec)
 
     def submit(self, key: str, job: Job) -> None:
-        self.seats[key] = Seat(job, JobBook(self.bench, job), waiting=job.trials())
+        self.seats[key] = Seat(job, JobBook(self.device, self.bench, job), waiting=job.trials())
 
     def drop(self, key: str) -> None:
         """Forget a job and free its slots."""
@@ -187,7 +181,7 @@ class Host:
             if any(run.pack is None and not run.ended for run in others):
                 return None
             release_memory()
-            return start_alone(self.bench, trial)
+            return start_alone(self.device, self.bench, trial)
         if name not in self.packs:
             self.packs[name] = self._new_pack(settings, trial.split_seed)
         pack = self.packs[name]
@@ -211,18 +205,16 @@ class Host:
         bench, device = self.bench, device_of(self.bench)
         metric, precision = bench.spec.objective.metric, bench.precision
         if settings.adapter.kind == "none":
-            data = embedded_data(bench, settings, split_seed)
+            data = self.device.embedded(bench, settings, split_seed)
             capacity = HEAD_SLOTS[device.type]
             return HeadPack(data, settings, metric, capacity=capacity, precision=precision, device=device)
-        encoder = frozen_encoder(settings.backbone, bench.base, device)
+        encoder = self.device.encoder(bench, settings.backbone)
         own = family(settings.backbone, bench.base)
         capacity = adapter_slots(settings.batch_size, bench.data.mean_length, device.type)
         options: dict[str, Any] = {"capacity": capacity, "precision": precision, "device": device}
-        states = f"{settings.backbone.model_dump_json()} {settings.adapter.layers} {split_seed}"
-        data = task_data(bench, split_seed)
-        pack = AdapterPack(data, settings, encoder, own, metric, prefix=self._prefixes.get(states), **options)
-        if pack.prefix is not None:
-            self._prefixes[states] = pack.prefix  # ranks and heads differ, the states below do not
+        data = self.device.data(bench, split_seed)
+        pack = AdapterPack(data, settings, encoder, own, metric, **options)
+        pack.prefix = self.device.prefix(bench, settings, pack.new_prefix)
         return pack
 
     def _settle(self, key: str) -> None:

@@ -21,6 +21,7 @@ from plmray.errors import SetupError
 from plmray.orchestrate.bench import Bench
 from plmray.orchestrate.interrupt import Interrupted, StopSignals
 from plmray.orchestrate.jobs import Job, JobSource, job_key
+from plmray.orchestrate.notes import Notes
 from plmray.orchestrate.progress import Costs
 from plmray.orchestrate.ray_job import inside_ray_job
 from plmray.orchestrate.shape import bundles_on, least, living_nodes, nodes_without, shape_of, total, usable_cpus
@@ -232,6 +233,7 @@ class RayPlace:
 
         self.cluster, self.bench = cluster, bench
         self.concurrency = self.devices = cluster.shape.slots
+        self._notes = Notes(cluster.echo)
         self._bench_ref = ray.put(bench)
         self._hosts = self._make_hosts() if bench.engine == "packed" else None
         if self._hosts is not None:
@@ -245,10 +247,11 @@ class RayPlace:
         from plmray.orchestrate.pack_hosts import PackHosts
 
         shape, scratch = self.cluster.shape, Path(self.cluster.scratch)
-        return PackHosts(shape.slots, shape.per_worker, scratch, self.cluster.echo)
+        return PackHosts(shape.slots, shape.per_worker, scratch, self.cluster.echo, self._notes.channel)
 
     def _mend(self) -> None:
-        """Look after hosts whose node is lost."""
+        """Look after hosts whose node is lost; show what processes say."""
+        self._notes.show()
         need = self.cluster.shape.per_worker
         if self._hosts is not None:
             self._hosts.mend(lambda: sum(bundles_on(node, need) for node in living_nodes()))
@@ -268,6 +271,7 @@ class RayPlace:
         try:
             fit(bridge, self._trainable(), self.cluster.scratch, self._reuse)
         finally:
+            self._notes.close()
             if self._hosts is not None:
                 self.cluster.costs.add_packs(self._hosts.facts())
         if bridge.failure is not None:
@@ -291,7 +295,8 @@ class RayPlace:
         return tune.with_resources(waiting, {"node:__internal_head__": 0.001})
 
     def _config(self, job: Job) -> dict[str, Any]:
-        config: dict[str, Any] = {"job": job.to_dict(), "bench": {"ref": self._bench_ref}}
+        bench = {"ref": self._bench_ref, "notes": self._notes.channel}
+        config: dict[str, Any] = {"job": job.to_dict(), "bench": bench}
         if self._hosts is not None:
             return config | {"key": job_key(job), "hosts": self._hosts.place(job)}
         if not self._reuse:

@@ -9,6 +9,7 @@ from typing import Any
 from plmray.data.datasets import load_data
 from plmray.errors import SetupError
 from plmray.orchestrate.bench import Bench, make_bench
+from plmray.orchestrate.device import Device
 from plmray.orchestrate.host import Host
 from plmray.orchestrate.jobs import Job, Report, short_trace
 from plmray.orchestrate.prepare import make_identifier
@@ -43,7 +44,7 @@ def run_trial(
 def _finished(bench: Bench, job: Job, metric: str, echo: Callable[[str], None]) -> TrialResult:
     report: Report | None = None
     try:
-        runner = Host(bench) if bench.engine == "packed" else Worker(bench)
+        runner = Host(bench, say=echo) if bench.engine == "packed" else Worker(bench, device=Device(echo))
         for report in runner.reports(job):
             for evaluation in next(iter(report.curves.values()), []):
                 echo(

@@ -17,6 +17,7 @@ import ray
 
 from plmray.files import PATIENCE_S, write_atomic
 from plmray.orchestrate.jobs import Job, Report, short_trace
+from plmray.orchestrate.notes import say_to_driver
 
 if TYPE_CHECKING:
     from plmray.orchestrate.bench import Bench
@@ -62,8 +63,9 @@ class DeathLedger:
 class PackActor:
     """Threads of Ray wait in ``next``; one thread of ours owns the Host and is the only one to touch it."""
 
-    def __init__(self, ledger: str) -> None:
-        self.ledger = DeathLedger(Path(ledger))
+    def __init__(self, ledger: str, notes: str) -> None:
+        """``ledger``: a file of this node; ``notes``: the channel to the driver's terminal."""
+        self.ledger, self.notes = DeathLedger(Path(ledger)), notes
         self.host: Host | None = None
         self.leases: dict[str, Lease] = {}
         self.orders: list[Callable[[Host], None]] = []
@@ -98,7 +100,7 @@ class PackActor:
         started = time.perf_counter()
         from plmray.orchestrate.host import Host
 
-        self.host = Host(bench, self.ledger.suspects(), self.ledger.note)
+        self.host = Host(bench, self.ledger.suspects(), self.ledger.note, say_to_driver(self.notes))
         self.start_s = time.perf_counter() - started
         threading.Thread(target=self._train, args=(self.host,), name="plmray-host", daemon=True).start()
 

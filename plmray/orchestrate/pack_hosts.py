@@ -27,7 +27,9 @@ class PackHosts:
     is given up, and its jobs go to the next one.
     """
 
-    def __init__(self, count: int, need: dict[str, float], scratch: Path, echo: Callable[[str], None]) -> None:
+    def __init__(
+        self, count: int, need: dict[str, float], scratch: Path, echo: Callable[[str], None], notes: str
+    ) -> None:
         actor = ray.remote(PackActor).options(
             num_cpus=need["CPU"],
             num_gpus=need.get("GPU", 0),
@@ -36,7 +38,7 @@ class PackHosts:
             max_task_retries=-1,  # the calls that waited for it are asked again
         )
         ledgers = scratch / f"hosts-{uuid.uuid4().hex[:8]}"
-        self.actors = [actor.remote(str(ledgers / f"{number}.json")) for number in range(count)]
+        self.actors = [actor.remote(str(ledgers / f"{number}.json"), notes) for number in range(count)]
         self.echo = echo
         self.given_up: set[int] = set()
         self._at: dict[str, int] = {}

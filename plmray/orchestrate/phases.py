@@ -7,7 +7,6 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from plmray.errors import FolderError
 from plmray.metrics import METRICS
 from plmray.orchestrate.folder import SweepFolder
 from plmray.orchestrate.jobs import Job, JobSource, Report, Wait, job_key
@@ -214,11 +213,7 @@ class SearchPhase(Phase):
             self.search.tell(number, None, failed=True)
             number, parameters = self.search.ask(record["parameters"])
         candidate = self.identifier.candidate(parameters, origin)
-        if candidate.id != record["id"]:
-            raise FolderError(
-                f"{self.folder.address}: candidate {record['id']} of this sweep is {candidate.id} now; its data, "
-                "backbone weights or precision changed since the sweep began. Restore them, or use another name."
-            )
+        assert candidate.id == record["id"]  # begin.require_same has looked
         self.numbers[candidate.id] = number
         for decision in self.folder.decisions:  # the rungs, as they stood
             if decision["kind"] == "rung" and decision["candidate_id"] == candidate.id:

@@ -13,6 +13,7 @@ from typing import Any
 from ray import tune
 
 from plmray.orchestrate.jobs import Job, Report
+from plmray.orchestrate.notes import say_to_driver
 
 GROUP_TIMEOUT_S = 300
 STARTS_TRIED = 5  # of 60 s each
@@ -35,7 +36,10 @@ class CandidateTrainable(tune.Trainable):  # type: ignore[misc]
     """
 
     def setup(self, config: dict[str, Any]) -> None:
+        from plmray.orchestrate.device import Device
+
         self._started: float | None = seconds_since_process_start()
+        self._device = Device(say_to_driver(config["bench"]["notes"]))
         self.reset_config(config)
 
     def reset_config(self, config: dict[str, Any]) -> bool:
@@ -44,7 +48,8 @@ class CandidateTrainable(tune.Trainable):  # type: ignore[misc]
         from plmray.orchestrate.worker import Worker
 
         job = Job.from_dict(config["job"])
-        self._reports: Iterator[Report] = Worker(ray.get(config["bench"]["ref"])).reports(job)
+        worker = Worker(ray.get(config["bench"]["ref"]), device=self._device)
+        self._reports: Iterator[Report] = worker.reports(job)
         return True
 
     def step(self) -> dict[str, Any]:
@@ -145,11 +150,14 @@ def group_loop(config: dict[str, Any]) -> None:
     import ray
     import ray.train
 
+    from plmray.orchestrate.device import Device
     from plmray.orchestrate.worker import Worker
 
     is_chief = ray.train.get_context().get_world_rank() == 0
     started: float | None = max(0.0, time.time() - config["asked_at"])  # two hosts, two clocks
-    for report in Worker(ray.get(config["bench"]["ref"]), is_chief).reports(Job.from_dict(config["job"])):
+    device = Device(say_to_driver(config["bench"]["notes"]))
+    worker = Worker(ray.get(config["bench"]["ref"]), is_chief, device)
+    for report in worker.reports(Job.from_dict(config["job"])):
         ray.train.report(packed_report(report, started))
         started = None
 

@@ -19,8 +19,9 @@ from plmray.files import write_atomic
 from plmray.metrics import all_scores, per_class
 from plmray.model.assemble import trainable_count
 from plmray.orchestrate.bench import Bench
+from plmray.orchestrate.device import Device, reads_residues
 from plmray.orchestrate.jobs import Job, Report
-from plmray.orchestrate.process import adapter_config, make_engine, peak_flops, reads_residues, trial_model
+from plmray.orchestrate.process import adapter_config, make_engine, trial_model
 from plmray.packed.pack import Member
 from plmray.results import TrialResult
 from plmray.spec.checks import with_parameters
@@ -108,11 +109,11 @@ class Run:
         return [asdict(evaluation) for evaluation in fresh]
 
 
-def start_alone(bench: Bench, trial: Trial) -> Run:
+def start_alone(device: Device, bench: Bench, trial: Trial) -> Run:
     """A trial with an engine of its own."""
     settings = with_parameters(bench.spec.train, trial.candidate.parameters)
     streams = trial.streams
-    model, data = trial_model(bench, settings, streams, trial.split_seed)
+    model, data = trial_model(device, bench, settings, streams, trial.split_seed)
     trainable = trainable_count(model)
     training = Training(settings, data, make_engine(bench, model, settings, data), streams, bench.spec.objective.metric)
     engine = "deepspeed" if bench.engine == "deepspeed" else "torch"
@@ -128,6 +129,7 @@ def limit_s(bench: Bench) -> float:
 class JobBook:
     """Turns the runs of one job into reports and results, and keeps weights where the job asks for it."""
 
+    device: Device
     bench: Bench
     job: Job
     is_chief: bool = True
@@ -159,7 +161,7 @@ class JobBook:
         if outputs is not None:
             write_atomic(folder / "test_outputs.parquet", outputs_table(training.data.splits["test"], outputs))
         if training.best_state:
-            config, scaling = adapter_config(self.bench, run.settings), training.data.scaling
+            config, scaling = adapter_config(self.device, self.bench, run.settings), training.data.scaling
             tensors = None if scaling is None else (torch.from_numpy(scaling[0]), torch.from_numpy(scaling[1]))
             checkpoint.save(folder / "adapter", training.best_state, config, tensors)
 
@@ -227,7 +229,7 @@ class JobBook:
         train, validation = (run.training.data.splits[name].lengths for name in JUDGED)
         by_residue = reads_residues(self.bench, run.settings)
         facts = arithmetic(run.settings, train, validation, run.trainable_parameters, epochs, by_residue=by_residue)
-        return {**facts, "peak_flops": peak_flops(self.bench)} if facts else {}
+        return {**facts, "peak_flops": self.device.peak_flops(self.bench)} if facts else {}
 
 
 def outputs_table(split: EncodedSplit, outputs: NDArray[np.float64]) -> bytes:

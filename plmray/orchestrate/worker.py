@@ -10,6 +10,7 @@ from dataclasses import replace
 
 from plmray.errors import PlmrayError
 from plmray.orchestrate.bench import Bench
+from plmray.orchestrate.device import Device
 from plmray.orchestrate.jobs import Job, Report
 from plmray.orchestrate.process import prepare_process, release_memory
 from plmray.orchestrate.runs import JobBook, OverTime, Run, start_alone
@@ -17,10 +18,10 @@ from plmray.results import TrialResult
 
 
 class Worker:
-    """A JobRunner on this process."""
+    """A JobRunner on this process. ``device``: what the process has kept, where it has worked before."""
 
-    def __init__(self, bench: Bench, is_chief: bool = True) -> None:
-        self.bench = bench
+    def __init__(self, bench: Bench, is_chief: bool = True, device: Device | None = None) -> None:
+        self.bench, self.device = bench, device or Device()
         self.is_chief = is_chief
         prepare_process(bench.spec)
 
@@ -40,8 +41,8 @@ class Worker:
             yield Report(job.report_epochs[-1], None, ended, finished=True)
 
     def _side_by_side(self, job: Job) -> Iterator[Report]:
-        book = JobBook(self.bench, job, self.is_chief)
-        runs = [start_alone(self.bench, trial) for trial in job.trials()]
+        book = JobBook(self.device, self.bench, job, self.is_chief)
+        runs = [start_alone(self.device, self.bench, trial) for trial in job.trials()]
         for epoch in job.report_epochs:
             for run in runs:
                 run.advance(epoch)
@@ -56,9 +57,9 @@ class Worker:
 
     def _in_turn(self, job: Job) -> Iterator[Report]:
         """The first seed faces the scheduler alone; the others then run without being judged."""
-        book, done = JobBook(self.bench, job, self.is_chief), list[Run]()
+        book, done = JobBook(self.device, self.bench, job, self.is_chief), list[Run]()
         for number, trial in enumerate(job.trials()):
-            run = start_alone(self.bench, trial)
+            run = start_alone(self.device, self.bench, trial)
             run.probe = job.probe and number == 0 and len(job.seeds) > 1
             for epoch in job.report_epochs if number == 0 else job.report_epochs[-1:]:
                 run.advance(epoch)

@@ -61,9 +61,7 @@ class AdapterPack(Pack):
         capacity: int,
         precision: str,
         device: torch.device,
-        prefix: PrefixCache | None = None,
     ) -> None:
-        """``prefix``: cached states of this very encoder, data and number of layers, shared with other packs."""
         self.settings, self.family, self.frozen = settings, family, encoder
         self.dtype = torch.float64 if precision == "fp64" else torch.float32
         self.compute_dtype = torch.bfloat16 if precision == "bf16" else self.dtype
@@ -78,8 +76,11 @@ class AdapterPack(Pack):
         self.masks = PooledMasks(dropout_widths(settings.head, self.width), device, self.dtype)
         self.tokens_at_once = TOKENS_AT_ONCE[device.type]
         self.out_of_memory_halvings = 0
-        states = (self.encoder, data, self.first_layer, self.width, self.dtype, self.tokens_at_once)
-        self.prefix = (prefix or PrefixCache(*states)) if self.first_layer > 0 else None
+        self.prefix = self.new_prefix() if self.first_layer > 0 else None
+
+    def new_prefix(self) -> PrefixCache:
+        """Cached states below the first adapted layer; packs of one encoder and one such layer may share them."""
+        return PrefixCache(self.encoder, self.first_layer, self.width, self.dtype, self.tokens_at_once)
 
     def start(self, settings: TrainSpec, streams: Streams) -> Member:
         """Let a trial in as peft starts it alone."""

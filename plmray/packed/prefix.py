@@ -10,30 +10,28 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from plmray.data.batches import EncodedData, EncodedSplit
+from plmray.data.batches import EncodedSplit
 from plmray.packed.encoder import Sequences, batches_of, prefix_states
 
 MEMORY_LIMIT_BYTES = 4 * 2**30  # larger ones lie in a file
 
 
 class PrefixCache:
-    """What enters layer ``layers`` for every token of a task, (tokens, width) a split; made at first use.
+    """What enters layer ``layers`` for every token of a split, (tokens, width); made at first use, kept by its tokens.
 
     In memory up to 4 GiB a split, then in a temporary file that ends with the process.
     """
 
-    def __init__(
-        self, encoder: nn.Module, data: EncodedData, layers: int, width: int, dtype: torch.dtype, tokens_at_once: int
-    ) -> None:
-        self.encoder, self.data, self.layers, self.width = encoder, data, layers, width
+    def __init__(self, encoder: nn.Module, layers: int, width: int, dtype: torch.dtype, tokens_at_once: int) -> None:
+        self.encoder, self.layers, self.width = encoder, layers, width
         self.dtype, self.tokens_at_once = dtype, tokens_at_once
-        self._made: dict[int, Tensor] = {}
+        self._made: dict[str, Tensor] = {}
 
     def states(self, split: EncodedSplit, rows: NDArray[np.int64], device: torch.device) -> Tensor:
         """(tokens, width) of some proteins of a split, end to end."""
-        made = self._made.get(id(split))
+        made = self._made.get(split.tokens_key)
         if made is None:
-            made = self._made[id(split)] = self._make(split, device)
+            made = self._made[split.tokens_key] = self._make(split, device)
         return torch.cat([made[split.offsets[row] : split.offsets[row + 1]] for row in rows]).to(device)
 
     def _make(self, split: EncodedSplit, device: torch.device) -> Tensor:

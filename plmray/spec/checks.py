@@ -76,6 +76,14 @@ def flat(model: BaseModel) -> dict[str, Any]:
     return leaves
 
 
+def leaves(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Leaves of plain settings by dotted key."""
+    found: dict[str, Any] = {}
+    for key, value in tree.items():
+        found.update(leaves(value, f"{prefix}{key}.") if isinstance(value, Mapping) else {prefix + key: value})
+    return found
+
+
 def _merged(train: TrainSpec, parameters: Mapping[str, Any]) -> dict[str, Any]:
     tree = train.model_dump()
     for key, value in parameters.items():

@@ -12,6 +12,7 @@ import yaml
 from pydantic import ValidationError
 
 from plmray.errors import Fault, FolderError, SpecError, nearest_name
+from plmray.identity import SCHEMA_VERSION
 from plmray.spec import checks
 from plmray.spec.explain import explain
 from plmray.spec.families import Family
@@ -214,6 +215,20 @@ def read_resolved(folder: Path) -> dict[str, Any]:
     except (OSError, ArithmeticError, ValueError, TypeError, KeyError, RecursionError, yaml.YAMLError) as error:
         raise _damaged(folder, error) from error
     return tree
+
+
+def require_schema(folder: Path, address: str = "") -> None:
+    """Raise FolderError where a sweep was made by a version whose numbers under the same settings were others.
+
+    Reading and judging it is fine; going on with it, or exporting its weights, would mix the two.
+    """
+    found = read_resolved(folder).get("schema", 1)
+    if found != SCHEMA_VERSION:
+        raise FolderError(
+            f"{address or folder} was made under schema {found}, this plmray writes {SCHEMA_VERSION}: the same "
+            "settings give other numbers (version 0.1.0 read the residues D, T and I of ESM2 as one another). Its "
+            "report can still be read; to go on, run the sweep under another name or --storage-path."
+        )
 
 
 def _damaged(folder: Path, error: Exception) -> FolderError:

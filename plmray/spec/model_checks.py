@@ -9,7 +9,7 @@ from typing import Any, get_args
 from plmray.errors import nearest_name
 from plmray.spec.families import FAMILIES, Family
 from plmray.spec.known_tasks import KNOWN_DATASETS, KNOWN_TASKS
-from plmray.spec.names import backbone_fault, family, is_there, known_backbone
+from plmray.spec.names import backbone_fault, family, is_there, known_backbone, longest_residues
 from plmray.spec.space import ChoiceDomain, FloatDomain, IntDomain, OrdinalDomain
 from plmray.spec.strict_yaml import Place
 from plmray.spec.sweep import SweepSpec
@@ -204,9 +204,14 @@ def _task_faults(spec: SweepSpec, folder: Path) -> Found:
         for name in given.values() if isinstance(given, dict) else given or []:
             if not is_there(folder / name):
                 yield ("task", field), f"no such file: {folder / name}"
-    longest = FAMILIES[family(spec.train.backbone, folder)].max_residues
+    names = choices_of(spec, "backbone.name", spec.train.backbone.name)
+    backbones = (spec.train.backbone.model_copy(update={"name": name}) for name in names if isinstance(name, str))
+    longest = min((n for b in backbones if (n := longest_residues(b, folder)) is not None), default=None)
     if longest is not None and task.max_length > longest:
-        yield ("task", "max_length"), f"found {task.max_length}, this encoder has positions for {longest} residues"
+        message = (
+            f"found {task.max_length}, this encoder has positions for {longest} residues; set max_length: {longest}"
+        )
+        yield ("task", "max_length"), f"{message}, and over_length: cut or drop where proteins are longer"
     known = KNOWN_TASKS.get(task.dataset or "")
     kind, level = (known.kind, known.level) if known else ("regression", "protein")
     if task.dataset is not None and (task.kind, task.level) != (kind, level):

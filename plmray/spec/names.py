@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import json
 import re
 from dataclasses import dataclass
 from pathlib import Path
 
 from plmray.errors import nearest_name
 from plmray.identity import content_hash, file_hash
+from plmray.spec.checkpoints import files_fault, longest_protein, read_config, weight_files
 from plmray.spec.families import FAMILIES, Family
 from plmray.spec.train import BackboneSpec, ShapeSpec
+from plmray.spec.vocabulary import TOKENIZER_FILES, ResidueTokens, built_in_tokens, checkpoint_tokens
 
 
 @dataclass(frozen=True)
@@ -117,8 +118,11 @@ def _snapshot(backbone: BackboneSpec, folder: Path) -> Path | None:
 
 
 def _family_of(snapshot: Path) -> Family | None:
-    """The family of a checkpoint folder; None for an architecture that is none of them."""
-    config = json.loads((snapshot / "config.json").read_text())
+    """The family of a checkpoint folder; None for an architecture that is none of them, or a broken configuration."""
+    try:
+        config = read_config(snapshot)
+    except ValueError:
+        return None
     kind = config.get("model_type")
     if kind == "esm":
         return "esm1b" if config.get("position_embedding_type") == "absolute" else "esm2"
@@ -146,13 +150,8 @@ def backbone_fault(backbone: BackboneSpec, folder: Path) -> str | None:
         return f"no such embeddings file: {absent[0]}" if absent else None
     known = known_backbone(name)
     snapshot = _snapshot(backbone, folder) if backbone.init == "pretrained" else None
-    if snapshot is not None:
-        kind = str(json.loads((snapshot / "config.json").read_text()).get("model_type"))
-        if _family_of(snapshot) is None:
-            trained = ", ".join(sorted({rules.model_type for rules in FAMILIES.values()}))
-            return f"'{name}' is a {kind} model; this version trains {trained} encoders"
-        if backbone.family is not None and FAMILIES[backbone.family].model_type != kind:
-            return f"family: {backbone.family} reads a {FAMILIES[backbone.family].model_type} model, '{name}' is {kind}"
+    if snapshot is not None and (message := _checkpoint_fault(backbone, snapshot)):
+        return message
     shapeless = known is not None and known.shape is None and backbone.shape is None
     if backbone.init == "random" and (shapeless or backbone.family not in (None, "esm2")):
         return f"init: random builds ESM2 encoders, found '{name}'; use pretrained weights"
@@ -167,12 +166,51 @@ def backbone_fault(backbone: BackboneSpec, folder: Path) -> str | None:
     return f"unknown backbone '{name}'; {nearest_name(name, KNOWN_BACKBONES)}; a hub id reads owner/name"
 
 
+def _checkpoint_fault(backbone: BackboneSpec, snapshot: Path) -> str | None:
+    """Why the files of a checkpoint cannot be trained on."""
+    name = backbone.name
+    try:
+        kind = str(read_config(snapshot).get("model_type"))
+        if _family_of(snapshot) is None:
+            trained = ", ".join(sorted({rules.model_type for rules in FAMILIES.values()}))
+            return f"'{name}' is a {kind} model; this version trains {trained} encoders"
+        if backbone.family is not None and FAMILIES[backbone.family].model_type != kind:
+            return f"family: {backbone.family} reads a {FAMILIES[backbone.family].model_type} model, '{name}' is {kind}"
+        _esm_tokens_of(snapshot)
+    except ValueError as error:
+        return f"'{name}': {error}"
+    return files_fault(snapshot)
+
+
+def esm_tokens(backbone: BackboneSpec, folder: Path) -> ResidueTokens | None:
+    """The residue tokens of an ESM encoder; None where only transformers can read its tokenizer. Raises ValueError."""
+    snapshot = _snapshot(backbone, folder) if backbone.init == "pretrained" and not backbone.embeddings else None
+    return built_in_tokens() if snapshot is None else _esm_tokens_of(snapshot)
+
+
+def _esm_tokens_of(snapshot: Path) -> ResidueTokens | None:
+    config = read_config(snapshot)
+    return checkpoint_tokens(snapshot, int(config.get("vocab_size", 0))) if config.get("model_type") == "esm" else None
+
+
+def longest_residues(backbone: BackboneSpec, folder: Path) -> int | None:
+    """The longest protein that an encoder has positions for; None where there is no such limit."""
+    own = FAMILIES[family(backbone, folder)]
+    snapshot = _snapshot(backbone, folder) if backbone.init == "pretrained" and not backbone.embeddings else None
+    if snapshot is None:
+        return own.max_residues
+    try:
+        return longest_protein(read_config(snapshot), sum(own.marks))
+    except ValueError:  # told as a fault of the backbone
+        return None
+
+
 def weights_hash(backbone: BackboneSpec, folder: Path) -> str:
-    """Hash that names a backbone's weights, found without loading them.
+    """Hash that names a backbone's weights and the tokens they read, found without loading them.
 
     Random weights: of shape and init_seed. Embeddings given as files: of the files. A folder or a cached hub
-    snapshot: of its weight files and configuration. A hub id that is not downloaded yet: of its name and revision,
-    so the id is provisional.
+    snapshot: of its weight files, configuration and vocabulary. A hub id that is not downloaded yet: of its name and
+    revision, so the id is provisional.
     """
     if backbone.embeddings is not None:
         return content_hash(["embeddings", *(file_hash(folder / file) for file in backbone.embeddings)])
@@ -184,8 +222,12 @@ def weights_hash(backbone: BackboneSpec, folder: Path) -> str:
     if snapshot is None:
         known = known_backbone(backbone.name)
         return content_hash(["hub", known.hub_id if known else backbone.name, backbone.revision])
-    files = sorted(snapshot.glob("*.safetensors")) or sorted(snapshot.glob("pytorch_model*.bin"))
-    return content_hash([file_hash(file) for file in [*files, snapshot / "config.json"]])
+    files = [file_hash(file) for file in [*weight_files(snapshot), snapshot / "config.json"]]
+    tokens = _esm_tokens_of(snapshot)
+    if tokens is not None:
+        return content_hash([*files, tokens.as_list()])
+    vocabulary = (snapshot / name for name in TOKENIZER_FILES)
+    return content_hash([*files, *([file.name, file_hash(file)] for file in vocabulary if file.is_file())])
 
 
 def cached_snapshot(backbone: BackboneSpec) -> Path | None:
@@ -205,5 +247,4 @@ def cached_snapshot(backbone: BackboneSpec) -> Path | None:
     if not isinstance(found, str):
         return None
     snapshot = Path(found).parent
-    has_weights = any(snapshot.glob("*.safetensors")) or any(snapshot.glob("pytorch_model*.bin"))
-    return snapshot if has_weights else None
+    return snapshot if weight_files(snapshot) else None

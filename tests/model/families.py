@@ -5,20 +5,28 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import pytest
 import torch
 
-from plmray.model.tokens import ESM2_VOCABULARY
 from plmray.spec.families import Family
 
-LETTERS = "LAGVSERDTIPKQNFYMHWCXBUZO"
 WIDTH = 16
+LETTERS = "LAGVSERDTIPKQNFYMHWCXBUZO"  # of small tokenizers made here; in no model's order
+
+
+def esm_alphabet() -> list[str]:
+    """ESM-1b's and ESM2's tokens in order, as their authors' own package has them."""
+    esm = pytest.importorskip("esm", reason="fair-esm is not installed")
+    return list(esm.data.Alphabet.from_architecture("ESM-1b").all_toks)
 
 
 def write_checkpoint(family: Family, folder: Path, layers: int = 1) -> Path:
     """Weights, configuration and tokenizer files as the hub would have them; the folder."""
     torch.manual_seed(1)
     _model(family, layers).save_pretrained(folder)
-    if family not in ("esm2", "esm1b"):
+    if family in ("esm2", "esm1b"):
+        (folder / "vocab.txt").write_text("\n".join(esm_alphabet()))
+    else:
         _tokenizer(family, folder).save_pretrained(folder)
     return folder
 
@@ -30,7 +38,7 @@ def _model(family: Family, layers: int) -> Any:
     if family in ("esm2", "esm1b"):
         kind = "rotary" if family == "esm2" else "absolute"
         config = transformers.EsmConfig(
-            vocab_size=len(ESM2_VOCABULARY),
+            vocab_size=33,
             pad_token_id=1,
             mask_token_id=32,
             position_embedding_type=kind,

@@ -8,10 +8,11 @@ import torch
 
 from plmray.model.assemble import build_model, masked_mean, trainable_count, trainable_parameters
 from plmray.model.backbones import load_encoder
-from plmray.model.tokens import ESM2_VOCABULARY, esm2_tokenizer
+from plmray.model.tokens import esm2_tokenizer
 from plmray.plan import trainable_estimate
 from plmray.seeds import Streams
 from plmray.spec.train import BackboneSpec, ShapeSpec, TrainSpec
+from tests.model.families import esm_alphabet
 
 SHAPE = {"layers": 2, "width": 16, "heads": 2, "feed_forward": 32}
 NOTEBOOK = {
@@ -80,7 +81,7 @@ def test_random_weights_come_from_init_seed() -> None:
 def test_tokens_equal_those_of_the_transformers_tokenizer(tmp_path: Path) -> None:
     from transformers import EsmTokenizer
 
-    (tmp_path / "vocab.txt").write_text("\n".join(ESM2_VOCABULARY))
+    (tmp_path / "vocab.txt").write_text("\n".join(esm_alphabet()))
     theirs = EsmTokenizer(str(tmp_path / "vocab.txt"))
     sequences = ["MKVLAG", "ACDEFGHIKLMNPQRSTVWY", "MXX"]
     for sequence, mine in zip(sequences, esm2_tokenizer().encode(sequences), strict=True):

@@ -171,7 +171,7 @@ def actor(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> PackActor:
     monkeypatch.setattr(pack_actor.ray, "get", lambda reference: bench)
     monkeypatch.setattr(pack_actor, "LONG_POLL_S", 0.2)
     torch.set_num_threads(1)
-    return PackActor(str(tmp_path / "ledger.json"))
+    return PackActor(str(tmp_path / "ledger.json"), "notes")
 
 
 def ask(actor: PackActor, job: Job, token: str, after: int) -> dict[str, Any]:

@@ -13,9 +13,10 @@ from torch.nn import functional
 from plmray.data.batches import EncodedData, collate, with_embeddings
 from plmray.model.assemble import build_head_model, build_model
 from plmray.model.backbones import load_encoder
+from plmray.packed.embedder import Unpadded
 from plmray.seeds import Streams
 from plmray.spec.train import TrainSpec
-from plmray.train.embeddings import RESIDUES, compute_embeddings
+from plmray.train.embeddings import RESIDUES, Padded, compute_embeddings
 from plmray.train.engines import Step, TorchEngine
 from plmray.train.loop import Training
 from plmray.train.losses import class_weights, loss_per_unit, weighted
@@ -65,12 +66,13 @@ def test_micro_batches_do_not_matter(head: str, tmp_path: Path) -> None:
         torch.testing.assert_close(parts.best_state[name], tensor, atol=1e-12, rtol=0)
 
 
+@pytest.mark.parametrize("embedder", [Padded, Unpadded])
 @pytest.mark.parametrize("head", ["dense", "cnn_prottrans"])
-def test_cached_states_train_to_the_numbers_of_the_encoder(head: str, tmp_path: Path) -> None:
+def test_cached_states_train_to_the_numbers_of_the_encoder(head: str, embedder: Any, tmp_path: Path) -> None:
     data = task_of(tmp_path, "residue", "regression")
     settings = settings_of(adapter={"kind": "none"}, head={"kind": head, "dropout": 0.3})
     encoder = load_encoder(settings.backbone, Path())
-    states = compute_embeddings(data, encoder, RESIDUES, "fp64", CPU)
+    states = compute_embeddings(data, embedder(encoder, "fp64", CPU), RESIDUES, "fp64")
     cached = with_embeddings(data, states, by_residue=True)
     live = build_model(settings, load_encoder(settings.backbone, Path()), "esm2", 1, Streams(1), "residue")
     numbers = []
