@@ -5,6 +5,7 @@ Units are proteins, or residues where a task labels these: those of all proteins
 
 from __future__ import annotations
 
+import math
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -17,14 +18,15 @@ Kind = Literal["regression", "binary", "classification", "multilabel"]
 Direction = Literal["maximize", "minimize"]
 Array = NDArray[Any]
 LABELLED: tuple[Kind, ...] = ("binary", "classification", "multilabel")
-NO_INFORMATION = 0.5  # area under the ROC curve where every class is absent or everywhere
+UNDEFINED = math.nan  # a score that the targets do not allow: unknown, and neither 0 nor chance
 
 
 @dataclass(frozen=True)
 class Metric:
     """A score. ``compute(targets, predictions, kind)`` takes (units,) targets and values, labels or probabilities.
 
-    Multi-label: (units, labels) of both. ``reads``: which of the three the predictions are.
+    Multi-label: (units, labels) of both. ``reads``: which of the three the predictions are. NaN where the targets leave
+    the score undefined: an area, F1 or MCC of one class alone, a correlation with a constant (``needs``). ``low``, ``high``: bounds.
     """
 
     name: str
@@ -32,6 +34,17 @@ class Metric:
     direction: Direction
     reads: Literal["values", "labels", "probabilities"]
     compute: Callable[[Array, Array, Kind], float]
+    low: float = 0.0
+    high: float = 1.0
+    needs: Literal["nothing", "contrast", "positives"] = "nothing"
+
+    def is_defined(self, targets: Array, kind: Kind) -> bool:
+        """Whether targets let it be computed at all, whatever is predicted: two values or classes, or a positive."""
+        if len(targets) == 0:
+            return False
+        if self.needs == "contrast":
+            return bool((np.ptp(targets, axis=0) > 0).any())
+        return self.needs == "nothing" or kind == "classification" or bool(targets.any())
 
     @property
     def sign(self) -> float:
@@ -40,8 +53,10 @@ class Metric:
 
 
 def score(metric: str, kind: Kind, targets: Array, outputs: Array) -> float:
-    """A metric of a model's (units, outputs) raw outputs."""
+    """A metric of a model's (units, outputs) raw outputs; NaN where the targets leave it undefined."""
     chosen = METRICS[metric]
+    if not chosen.is_defined(targets, kind):
+        return UNDEFINED
     read = {"values": values, "labels": labels, "probabilities": probabilities}[chosen.reads]
     return chosen.compute(targets, read(kind, outputs), kind)
 
@@ -117,7 +132,7 @@ def _area(name: str) -> Callable[[Array, Array, Kind], float]:
         wanted = targets if targets.ndim == 2 else _one_hot(targets, columns.shape[1])
         known = [c for c in range(columns.shape[1]) if 0 < wanted[:, c].sum() < len(wanted)]
         areas = [getattr(metrics, name)(wanted[:, c], columns[:, c]) for c in known]
-        return float(np.mean(areas)) if areas else NO_INFORMATION
+        return float(np.mean(areas))
 
     return compute
 
@@ -130,18 +145,18 @@ _ONE_LABEL: tuple[Kind, ...] = ("binary", "classification")
 METRICS: dict[str, Metric] = {
     metric.name: metric
     for metric in (
-        Metric("spearman", ("regression",), "maximize", "values", _spearman),
-        Metric("pearson", ("regression",), "maximize", "values", _pearson),
-        Metric("mse", ("regression",), "minimize", "values", _from_sklearn("mean_squared_error")),
-        Metric("mae", ("regression",), "minimize", "values", _from_sklearn("mean_absolute_error")),
-        Metric("r2", ("regression",), "maximize", "values", _from_sklearn("r2_score")),
+        Metric("spearman", ("regression",), "maximize", "values", _spearman, -1.0, needs="contrast"),
+        Metric("pearson", ("regression",), "maximize", "values", _pearson, -1.0, needs="contrast"),
+        Metric("mse", ("regression",), "minimize", "values", _from_sklearn("mean_squared_error"), high=math.inf),
+        Metric("mae", ("regression",), "minimize", "values", _from_sklearn("mean_absolute_error"), high=math.inf),
+        Metric("r2", ("regression",), "maximize", "values", _from_sklearn("r2_score"), -math.inf, needs="contrast"),
         # Multi-label: all labels of a protein right.
         Metric("accuracy", LABELLED, "maximize", "labels", _from_sklearn("accuracy_score")),
         Metric("balanced_accuracy", _ONE_LABEL, "maximize", "labels", _from_sklearn("balanced_accuracy_score")),
-        Metric("f1", LABELLED, "maximize", "labels", _f1),
-        Metric("mcc", _ONE_LABEL, "maximize", "labels", _from_sklearn("matthews_corrcoef")),
-        Metric("auroc", LABELLED, "maximize", "probabilities", _area("roc_auc_score")),
-        Metric("auprc", LABELLED, "maximize", "probabilities", _area("average_precision_score")),
+        Metric("f1", LABELLED, "maximize", "labels", _f1, needs="positives"),
+        Metric("mcc", _ONE_LABEL, "maximize", "labels", _from_sklearn("matthews_corrcoef"), -1.0, needs="contrast"),
+        Metric("auroc", LABELLED, "maximize", "probabilities", _area("roc_auc_score"), needs="contrast"),
+        Metric("auprc", LABELLED, "maximize", "probabilities", _area("average_precision_score"), needs="contrast"),
     )
 }
 DEFAULT_METRIC: dict[Kind, str] = {
@@ -158,7 +173,8 @@ def all_scores(kind: Kind, targets: Array, outputs: Array) -> dict[str, float]:
 
 
 def per_class(kind: Kind, targets: Array, outputs: Array, classes: Sequence[str]) -> list[dict[str, Any]]:
-    """One row a class or label: units that have it, precision, recall, F1, areas. Empty for regression."""
+    """One row a class or label: units that have it, precision, recall, F1, areas, as far as they are defined. Empty for
+    regression."""
     if kind == "regression":
         return []
     from sklearn import metrics
@@ -169,8 +185,11 @@ def per_class(kind: Kind, targets: Array, outputs: Array, classes: Sequence[str]
         has = targets[:, number] == 1 if kind == "multilabel" else targets == number
         said = predicted[:, number] == 1 if kind == "multilabel" else predicted == number
         chance = likely if kind == "binary" and number else 1 - likely if kind == "binary" else likely[:, number]
-        precision, recall, f1, _ = metrics.precision_recall_fscore_support(has, said, average="binary", zero_division=0)
-        row = {"class": name, "units": int(has.sum()), "precision": precision, "recall": recall, "f1": f1}
+        precision, recall, f1, _ = metrics.precision_recall_fscore_support(
+            has, said, average="binary", zero_division=np.nan
+        )
+        row = {"class": name, "units": int(has.sum())}
+        row |= {k: v for k, v in (("precision", precision), ("recall", recall), ("f1", f1)) if not math.isnan(v)}
         if 0 < has.sum() < len(has):
             row["auroc"] = metrics.roc_auc_score(has, chance)
             row["auprc"] = metrics.average_precision_score(has, chance)

@@ -13,7 +13,7 @@ from plmray.spec.known_tasks import Level
 from plmray.spec.model_checks import choices_of
 from plmray.spec.space import Space
 from plmray.spec.sweep import SweepSpec
-from plmray.spec.train import AdapterKind, BackboneSpec, TrainSpec
+from plmray.spec.train import AdapterKind, TrainSpec
 from plmray.throughput import encoder_size
 from plmray.trial import identifying_settings
 
@@ -78,7 +78,7 @@ def pack_key(settings: TrainSpec, level: Level, family: Family) -> str | None:
     scaled = ", standardized" if head.standardize else ""
     with_head = f"{head.kind} {head.hidden}" if head.kind == "dense" else head.kind
     free = FREE_OF_HEADS | FREE_OF_ADAPTERS[adapter.kind]
-    rest = leaves(identifying_settings(settings, level) | {"backbone": _backbone_apart(settings.backbone)})
+    rest = leaves(identifying_settings(settings, level) | _not_in_identity(settings))
     apart = "".join(f", {k} {rest[k]}" for k in sorted(rest) if k not in free and k not in _IN_WORDS)
     where = f"({settings.pooling}{scaled})"
     return f"{settings.backbone.name} {where} {with_adapter}{rank}{top} + {with_head} head{apart}"
@@ -98,9 +98,10 @@ def _can_pack(settings: TrainSpec, level: Level, family: Family) -> bool:
     return adapter.kind == "none" or FAMILIES[family].packs
 
 
-def _backbone_apart(backbone: BackboneSpec) -> dict[str, Any]:
-    """All of a backbone but its name that is not as by default."""
-    return {key: value for key, value in backbone.model_dump(exclude_defaults=True).items() if key != "name"}
+def _not_in_identity(settings: TrainSpec) -> dict[str, Any]:
+    """What an id has in another form, where it is not as by default: a backbone's fields and the precision."""
+    backbone = {k: v for k, v in settings.backbone.model_dump(exclude_defaults=True).items() if k != "name"}
+    return {"backbone": backbone} | ({} if settings.precision == "auto" else {"precision": settings.precision})
 
 
 def rank_bucket(rank: int) -> int:

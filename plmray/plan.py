@@ -26,7 +26,7 @@ DRAWS_PER_ANCHOR = 200  # before a space is taken to hold no more
 @dataclass(frozen=True)
 class DataFacts:
     """What a plan needs of the data. ``tokens``: of each split, ``longest``: of one protein, marks included;
-    ``outputs``: of the head."""
+    ``outputs``: of the head; ``profile``: classes, ranges and sizes, in lines."""
 
     hash: str
     counts: Mapping[str, int]
@@ -35,6 +35,7 @@ class DataFacts:
     outputs: int = 1
     level: Level = "protein"
     notes: tuple[str, ...] = ()
+    profile: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

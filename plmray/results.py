@@ -124,8 +124,13 @@ def read_results(folder: Path) -> list[TrialResult]:
             logging.getLogger(__name__).warning("%s is no result (%s); its trial counts as not run", path, reason)
         else:
             results.append(result)
+    return in_order(results)
+
+
+def in_order(results: Iterable[TrialResult]) -> list[TrialResult]:
+    """By phase, candidate and seed. What judges results sorts them first: the order of arrival is the machine's."""
     order = {"search": 0, "replicate": 1}
-    return sorted(results, key=lambda r: (order.get(r.phase, 2), r.candidate_id, r.seed))
+    return sorted(results, key=lambda r: (order.get(r.phase, 2), r.candidate_id, r.seed, r.trial_id))
 
 
 def _require_sound(result: TrialResult, name: str) -> None:
@@ -279,7 +284,7 @@ def write_table(folder: Path, results: Sequence[TrialResult]) -> Path:
     from pyarrow import parquet
 
     sink = pa.BufferOutputStream()
-    parquet.write_table(results_table(results), sink)
+    parquet.write_table(results_table(in_order(results)), sink)
     path = folder / "results.parquet"
     write_atomic(path, sink.getvalue().to_pybytes())
     return path

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import pytest
 from scipy.special import expit, softmax
 from sklearn import metrics as sk
 
-from plmray.metrics import all_scores, per_class, score
+from plmray.metrics import METRICS, all_scores, per_class, score
 
 RNG = np.random.default_rng(3)
 
@@ -54,7 +56,7 @@ def test_a_class_that_is_absent_or_everywhere_says_nothing() -> None:
     likely = softmax(outputs, axis=1)
     expected = np.mean([sk.roc_auc_score(targets == c, likely[:, c]) for c in (0, 1)])
     assert score("auroc", "classification", targets, outputs) == pytest.approx(expected)
-    assert score("auroc", "binary", np.ones(5, int), outputs[:5, :1]) == 0.5
+    assert math.isnan(score("auroc", "binary", np.ones(5, int), outputs[:5, :1]))  # unknown, not chance
     assert "auroc" not in per_class("classification", targets, outputs, "abc")[2]
 
 
@@ -62,3 +64,36 @@ def test_regression_has_no_classes_and_its_five_scores() -> None:
     targets = RNG.normal(size=30)
     assert set(all_scores("regression", targets, targets[:, None])) == {"spearman", "pearson", "mse", "mae", "r2"}
     assert per_class("regression", targets, targets[:, None], ()) == []
+
+
+@pytest.mark.parametrize(
+    ("metric", "kind", "targets"),
+    [
+        ("auroc", "binary", np.zeros(4, int)),
+        ("auprc", "binary", np.ones(4, int)),
+        ("auroc", "classification", np.full(4, 2)),
+        ("auroc", "multilabel", np.array([[1, 0]] * 4)),
+        ("mcc", "binary", np.ones(4, int)),
+        ("f1", "binary", np.zeros(4, int)),
+        ("f1", "multilabel", np.zeros((4, 2), int)),
+        ("spearman", "regression", np.ones(4)),
+        ("pearson", "regression", np.ones(4)),
+        ("r2", "regression", np.ones(4)),
+    ],
+)
+def test_what_the_targets_leave_undefined_is_no_number(metric: str, kind: str, targets: np.ndarray) -> None:
+    """Unknown is not zero, and not chance."""
+    width = {"classification": 3, "multilabel": 2}.get(kind, 1)
+    outputs = RNG.normal(size=(len(targets), width))
+    assert math.isnan(score(metric, kind, targets, outputs))  # type: ignore[arg-type]
+    assert not METRICS[metric].is_defined(targets, kind)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("kind", ["regression", "binary", "classification", "multilabel"])
+def test_every_metric_is_defined_and_within_its_bounds_on_mixed_targets(kind: str) -> None:
+    width = {"classification": 3, "multilabel": 2}.get(kind, 1)
+    targets = {"regression": RNG.normal(size=30), "multilabel": RNG.integers(0, 2, (30, 2))}.get(kind)
+    targets = RNG.integers(0, max(2, width), 30) if targets is None else targets
+    for name, value in all_scores(kind, targets, RNG.normal(size=(30, width))).items():  # type: ignore[arg-type]
+        assert METRICS[name].is_defined(targets, kind)  # type: ignore[arg-type]
+        assert METRICS[name].low <= value <= METRICS[name].high

@@ -25,10 +25,13 @@ if TYPE_CHECKING:
 @format_option
 def validate(files: Sequence[Path], overrides: Sequence[str], data_root: Path | None, form: str) -> None:
     """Check sweep files, and their data where it is here; report every fault at once."""
-    faults = [fault for file in files for fault in _faults_of(file, overrides, data_root)]
+    said: list[str] = []
+    faults = [fault for file in files for fault in _faults_of(file, overrides, data_root, said)]
     if form == "json":
         click.echo(json.dumps([fault.to_dict() for fault in faults], indent=1))
     else:
+        for line in said:
+            click.echo(line)
         for fault in faults:
             click.echo(str(fault), err=True)
         if not faults:
@@ -36,14 +39,18 @@ def validate(files: Sequence[Path], overrides: Sequence[str], data_root: Path | 
     sys.exit(2 if faults else 0)
 
 
-def _faults_of(file: Path, overrides: Sequence[str], data_root: Path | None) -> Iterable[Any]:
-    from plmray.data.datasets import load_data
+def _faults_of(file: Path, overrides: Sequence[str], data_root: Path | None, said: list[str]) -> Iterable[Any]:
+    """Faults of a file; what its data are goes to ``said``."""
+    from plmray.data.profile import profile_lines, undefined_notes
+    from plmray.orchestrate.prepare import load_checked
     from plmray.spec.load import load_sweep
 
     try:
         sweep = load_sweep(file, overrides)
         if not data_is_elsewhere(sweep, data_root):
-            load_data(sweep.spec.task, sweep.folder, data_root, may_fetch=False)
+            data = load_checked(sweep, data_root, may_fetch=False)
+            notes = (*data.notes, *undefined_notes(data, sweep.spec.objective.metric))
+            said += [f"{file.name}: {line}" for line in (*profile_lines(data), *(f"note: {note}" for note in notes))]
     except FaultsError as error:
         yield from error.faults
 
@@ -138,6 +145,7 @@ def plan_lines(plan: Plan) -> Iterable[str]:
     for anchor in plan.anchors:
         settings = ", ".join(f"{key}={_short(value)}" for key, value in anchor.parameters.items())
         yield f"anchor {anchor.id}: {settings}"
+    yield from plan.data.profile
     for note in (*plan.data.notes, *plan.notes):
         yield f"note: {note}"
 

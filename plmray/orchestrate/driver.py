@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from plmray.data.datasets import ProteinData, load_data
+from plmray.data.datasets import ProteinData
 from plmray.errors import SetupError
 from plmray.lock import FolderLock
 from plmray.metrics import METRICS
@@ -22,7 +22,7 @@ from plmray.orchestrate.importance import write_importance
 from plmray.orchestrate.interrupt import Interrupted, StoppableSource, StopSignals
 from plmray.orchestrate.jobs import Job, Place, Report
 from plmray.orchestrate.phases import Events, InTurn, SearchPhase
-from plmray.orchestrate.prepare import data_facts, make_identifier
+from plmray.orchestrate.prepare import data_facts, load_checked, make_identifier
 from plmray.orchestrate.progress import Costs, Progress, TimedSource
 from plmray.orchestrate.ray_job import inside_ray_job
 from plmray.orchestrate.replicate import AdaptivePhase, ReplicatePhase
@@ -68,7 +68,7 @@ def run_sweep(sweep: LoadedSweep, options: RunOptions, echo: Callable[[str], Non
     """
     check_paths(sweep, options)
     with StopSignals():
-        data = load_data(sweep.spec.task, sweep.folder, options.data_root)
+        data = load_checked(sweep, options.data_root)
         with home_of(options.storage_path, sweep.spec.name) as home, FolderLock(home.lock_place, echo) as lock:
             if home.store is not None:
                 home.store.pull(home.path)

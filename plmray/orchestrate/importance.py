@@ -16,7 +16,7 @@ from optuna.importance import FanovaImportanceEvaluator, PedAnovaImportanceEvalu
 from plmray.files import write_atomic
 from plmray.metrics import METRICS
 from plmray.orchestrate.search import as_distribution, as_internal
-from plmray.results import TrialResult
+from plmray.results import TrialResult, in_order
 from plmray.spec.sweep import SweepSpec
 from plmray.stats.spread import pooled_seed_sd
 
@@ -38,6 +38,7 @@ def importance(spec: SweepSpec, results: Sequence[TrialResult]) -> dict[str, Any
     of candidate means that is seed luck, by which fANOVA's shares are scaled down. PED-ANOVA's are relative, as Optuna
     gives them. None with fewer than ten complete candidates or two parameters, or without any seed spread.
     """
+    results = in_order(results)
     cells = _cells(results)
     keys = [key for key in spec.space if all(key in parameters for parameters, _ in cells)]
     residual = _residual(results, [scores for _, scores in cells])
@@ -75,7 +76,9 @@ def _residual(results: Sequence[TrialResult], scores: list[Any]) -> float | None
     spread = pooled_seed_sd(scores)
     if not spread.degrees:
         main = [r for r in results if r.phase == "replicate" and r.score is not None and not r.varied]
-        by_candidate = {c: [r.score for r in main if r.candidate_id == c] for c in {r.candidate_id for r in main}}
+        by_candidate = {
+            c: [r.score for r in main if r.candidate_id == c] for c in dict.fromkeys(r.candidate_id for r in main)
+        }
         spread = pooled_seed_sd([np.array(own, dtype=float) for own in by_candidate.values()])
     means = [float(own.mean()) for own in scores]
     if not spread.degrees or len(means) < 2 or np.var(means) == 0:

@@ -6,15 +6,16 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from plmray.data.datasets import load_data
 from plmray.errors import SetupError
+from plmray.model.backbones import fetch_weights
 from plmray.orchestrate.bench import Bench, make_bench
 from plmray.orchestrate.device import Device
 from plmray.orchestrate.host import Host
 from plmray.orchestrate.jobs import Job, Report, short_trace
-from plmray.orchestrate.prepare import make_identifier
+from plmray.orchestrate.prepare import load_checked, make_identifier
 from plmray.orchestrate.worker import Worker
 from plmray.results import TrialResult
+from plmray.spec.checks import with_parameters
 from plmray.spec.load import LoadedSweep
 
 
@@ -32,7 +33,8 @@ def run_trial(
 
     if sweep.spec.resources.workers > 1:
         raise SetupError(f"plmray trial is one process, the sweep asks for {sweep.spec.resources.workers} workers")
-    data = load_data(sweep.spec.task, sweep.folder, data_root)
+    fetch_weights(with_parameters(sweep.spec.train, parameters).backbone, sweep.folder)
+    data = load_checked(sweep, data_root)
     identifier = make_identifier(sweep, data.hash, torch.cuda.is_available())
     candidate = identifier.candidate(parameters, "given")
     epochs = int(parameters.get("epochs", sweep.spec.train.epochs))
@@ -54,5 +56,7 @@ def _finished(bench: Bench, job: Job, metric: str, echo: Callable[[str], None]) 
     except Exception as error:
         return TrialResult.failed(job.trials()[0], short_trace(error), engine=bench.engine)
     assert report is not None
-    echo(f"trainable parameters: {report.results[0].provenance.get('trainable_parameters'):,}")
-    return report.results[0]
+    result = report.results[0]
+    if "trainable_parameters" in result.provenance:  # not of a trial that failed before its model was there
+        echo(f"trainable parameters: {result.provenance['trainable_parameters']:,}")
+    return result

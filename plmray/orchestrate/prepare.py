@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from plmray.data.datasets import ProteinData, load_data
+from plmray.data.profile import profile_lines, require_defined, undefined_notes
 from plmray.errors import DataError
 from plmray.plan import DataFacts, Plan, local_gpu_count, make_plan, memoised, resolve_precision
 from plmray.spec.families import FAMILIES
@@ -29,9 +30,16 @@ class Prepared:
 
 def prepare(sweep: LoadedSweep, data_root: Path | None, *, has_gpu: bool | None = None) -> Prepared:
     """Load and check the data, resolve the precision, plan. Raises DataError with every fault."""
-    data = load_data(sweep.spec.task, sweep.folder, data_root)
+    data = load_checked(sweep, data_root)
     identifier = make_identifier(sweep, data.hash, has_gpu)
     return Prepared(sweep, data, identifier, make_plan(sweep.spec, data_facts(sweep, data), identifier, sweep.family))
+
+
+def load_checked(sweep: LoadedSweep, data_root: Path | None, *, may_fetch: bool = True) -> ProteinData:
+    """The data of a sweep. Raises DataError with every fault, and where its objective is undefined on them."""
+    data = load_data(sweep.spec.task, sweep.folder, data_root, may_fetch=may_fetch)
+    require_defined(data, sweep.spec.objective.metric)
+    return data
 
 
 def plan_without_data(sweep: LoadedSweep, error: DataError) -> Plan:
@@ -72,7 +80,9 @@ def data_facts(sweep: LoadedSweep, data: ProteinData) -> DataFacts:
     }
     longest = max((len(s) for part in data.splits.values() for s in part.sequences), default=0) + marks
     counts = {str(name): count for name, count in tokens.items()}
-    return DataFacts(data.hash, data.counts(), counts, longest, data.num_outputs, data.level, data.notes)
+    notes = (*data.notes, *undefined_notes(data, sweep.spec.objective.metric))
+    profile = tuple(profile_lines(data))
+    return DataFacts(data.hash, data.counts(), counts, longest, data.num_outputs, data.level, notes, profile)
 
 
 def _marks(sweep: LoadedSweep) -> int:

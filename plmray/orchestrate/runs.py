@@ -151,7 +151,8 @@ class JobBook:
         if not np.isfinite(judged).all():
             run.test_scores = {run.training.metric: math.nan}
             return None
-        run.test_scores = all_scores(data.kind, targets, judged)
+        scores = all_scores(data.kind, targets, judged)
+        run.test_scores = {name: score for name, score in scores.items() if not math.isnan(score)}  # undefined ones
         run.test_classes = per_class(data.kind, targets, judged, data.classes)
         return outputs
 

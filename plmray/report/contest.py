@@ -24,9 +24,10 @@ SEEDS_SHOWN = (2, 3, 5, 8, 12, 20, 30, 50, 80, 120)
 @dataclass(frozen=True)
 class Contest:
     """``delta``: best - second by Welch, descriptive, as both were chosen for their means. ``p_beats``: one run of the
-    best beats one run of the second. ``more_seeds``: each needs, for a power of .8 at the observed difference and
-    moderated SDs; None beyond 10,000. ``power``: by seeds each. ``flips_on``: the scale on which the verdict changes.
-    ``against_best``: Δ of every other candidate against the best, by candidate."""
+    best beats one run of the second; NaN where no candidate has two seeds, for then nothing is known of luck.
+    ``more_seeds``: each needs, for a power of .8 at the observed difference and moderated SDs; None beyond 10,000 or
+    without a spread. ``power``: by seeds each. ``flips_on``: the scale on which the verdict changes. ``against_best``: Δ
+    of every other candidate against the best, by candidate."""
 
     best: str
     second: str
@@ -36,6 +37,11 @@ class Contest:
     power: dict[int, float]
     flips_on: str | None
     against_best: dict[str, Delta]
+
+    @property
+    def has_spread(self) -> bool:
+        """Whether anything is known of the seed's luck."""
+        return math.isfinite(self.p_beats)
 
     @property
     def is_settled(self) -> bool:
@@ -69,8 +75,7 @@ def contest_of(
 
 
 def _pair(scores: dict[str, Array], sds: dict[str, float], candidate: str) -> tuple[float, float]:
-    sd = sds[candidate]
-    return float(scores[candidate].mean()), sd if math.isfinite(sd) else 0.0
+    return float(scores[candidate].mean()), sds[candidate]
 
 
 def _flips(second: Array, best: Array, confidence: float) -> str | None:

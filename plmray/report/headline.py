@@ -60,6 +60,9 @@ def _contest(verdict: Verdict) -> Iterator[str]:
     contest = verdict.contest
     if contest is None:
         return
+    if not contest.has_spread:
+        yield "with one seed a candidate nothing tells merit from luck: give them two seeds or more to compare them"
+        return
     yield f"one run of it beats one of the second with probability {contest.p_beats:.2f}"
     if contest.is_settled:
         yield "more seeds are not needed to tell the two apart"

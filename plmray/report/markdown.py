@@ -102,7 +102,11 @@ def _contest_lines(verdict: Verdict) -> Iterator[str]:
     delta = Estimate(contest.delta.value, contest.delta.low, contest.delta.high)
     yield (
         f"{contest.best} - {contest.second}: {interval(delta)} (Welch; chosen for their means, so descriptive). "
-        f"One run beats one run with probability {contest.p_beats:.2f}."
+        + (
+            f"One run beats one run with probability {contest.p_beats:.2f}."
+            if contest.has_spread
+            else "With one seed a candidate nothing tells merit from luck."
+        )
     )
     yield ""
     if contest.power:

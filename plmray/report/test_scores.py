@@ -8,9 +8,10 @@ from typing import Any
 
 import numpy as np
 
+from plmray.metrics import METRICS
 from plmray.report.text import interval, number, table
 from plmray.results import TrialResult
-from plmray.stats.intervals import Estimate, mean_interval
+from plmray.stats.intervals import Estimate, mean_interval, within
 
 
 @dataclass(frozen=True)
@@ -29,15 +30,22 @@ def test_scores_of(judged: Sequence[TrialResult], candidate_id: str, confidence:
     if not own:
         return None
     found = {name: [r.test_scores.get(name, np.nan) for r in own] for r in own for name in r.test_scores}
-    means = {name: mean_interval(np.array([v for v in f if np.isfinite(v)]), confidence) for name, f in found.items()}
+    means = {name: _bounded_mean(name, f, confidence) for name, f in found.items()}
     tables = [r.test_classes for r in own if r.test_classes]
     return TestScores(candidate_id, len(own), means, tuple(_mean_rows(tables)))
+
+
+def _bounded_mean(name: str, scores: Sequence[float], confidence: float) -> Estimate:
+    """Of the seeds on which the metric is defined: none, if the test proteins leave it undefined."""
+    mean = mean_interval(np.array([v for v in scores if np.isfinite(v)]), confidence)
+    return within(mean, METRICS[name].low, METRICS[name].high) if name in METRICS else mean
 
 
 def _mean_rows(tables: Sequence[list[dict[str, Any]]]) -> Iterator[dict[str, Any]]:
     for rows in zip(*tables, strict=True):
         first = rows[0]
-        means = {k: float(np.mean([row[k] for row in rows])) for k in first if k not in ("class", "units")}
+        names = dict.fromkeys(k for row in rows for k in row if k not in ("class", "units"))
+        means = {k: float(np.mean([row[k] for row in rows if k in row])) for k in names}
         yield {"class": first["class"], "units": first["units"], **means}
 
 

@@ -10,14 +10,14 @@ from typing import Any
 
 import numpy as np
 
-from plmray.metrics import METRICS
+from plmray.metrics import METRICS, Metric
 from plmray.report.cautions import cautions_of
 from plmray.report.contest import Contest, contest_of
 from plmray.report.parameters import Domains, anchors_missing, shares_of_parameters
 from plmray.report.test_scores import TestScores, test_scores_of
-from plmray.results import ScoreGrid, TrialResult
+from plmray.results import ScoreGrid, TrialResult, in_order
 from plmray.seeds import derived_rng
-from plmray.stats.intervals import Array, Estimate, failure_rate, mean_interval
+from plmray.stats.intervals import Array, Estimate, failure_rate, mean_interval, within
 from plmray.stats.ranking import Ranking, expected_best, rank
 from plmray.stats.spread import SeedSpread, pooled_seed_sd
 from plmray.stats.streams import StreamShares, stream_shares
@@ -120,12 +120,13 @@ def judge(
 
     Validation scores rank; test scores are shown and rank nothing.
     """
+    results = in_order(results)
     replicates = [r for r in results if r.phase == "replicate"]
     phase = "replicate" if any(r.score is not None for r in replicates) else "search"
     judged = [r for r in results if r.phase == phase and not r.probe and not r.varied]
     sign = METRICS[metric].sign
     grid, ranking = _ranked([r for own in _shown(judged).values() for r in own], sign, confidence)
-    rows = _candidate_rows(judged, grid, ranking, phase, sign, confidence)
+    rows = _candidate_rows(judged, grid, ranking, phase, METRICS[metric], confidence)
     anchors = [r for r in judged if "random" in r.origin.split("+")] if phase == "replicate" else []
     anchors = [r for r in anchors if r.reason in ("", FIXED_GRID)]
     contest = contest_of(rows, grid, ranking, sign, confidence)
@@ -137,7 +138,7 @@ def judge(
         metric=metric,
         phase=phase,
         candidates=tuple(rows),
-        groups=tuple(_groups(judged, confidence)),
+        groups=tuple(_groups(judged, METRICS[metric], confidence)),
         spread=spread,
         shares=grid_shares(anchor_grid.scores, confidence) if anchors else None,
         parameters=parameters,
@@ -161,7 +162,7 @@ def judge(
 def candidate_summaries(results: Iterable[TrialResult]) -> dict[str, dict[str, float]]:
     """score.mean, score.sd and n_seeds by candidate: over replicate seeds where it has any, else search seeds."""
     summaries: dict[str, dict[str, float]] = {}
-    complete = [r for r in results if r.score is not None and not r.probe and not r.varied]
+    complete = [r for r in in_order(results) if r.score is not None and not r.probe and not r.varied]
     for candidate_id in dict.fromkeys(r.candidate_id for r in complete):
         own = [r for r in complete if r.candidate_id == candidate_id]
         scores = np.array([r.score for r in own if r.phase == "replicate"] or [r.score for r in own], dtype=float)
@@ -195,7 +196,8 @@ def streams_of(results: Sequence[TrialResult], confidence: float = 0.95) -> Stre
 
 def rank_correlation(judged: Sequence[TrialResult]) -> float:
     """Spearman's correlation of validation and test over trials; NaN with fewer than five that have both."""
-    pairs = np.array([(r.score, r.test_score) for r in judged if r.score is not None and r.test_score is not None])
+    both = [(r.score, r.test_score) for r in judged if r.score is not None and r.test_score is not None]
+    pairs = np.array([pair for pair in both if np.isfinite(pair).all()])
     if len(pairs) < 5 or np.ptp(pairs[:, 0]) == 0 or np.ptp(pairs[:, 1]) == 0:
         return math.nan
     from scipy import stats
@@ -229,13 +231,13 @@ def _candidate_rows(
     grid: ScoreGrid,
     ranking: Ranking | None,
     phase: str,
-    sign: float,
+    metric: Metric,
     confidence: float,
 ) -> list[CandidateRow]:
     """Best mean first; but the first two places go to candidates whose means no choice of seeds has biased."""
     if ranking is None:
         return []
-    speaking = _shown(judged)
+    speaking, sign = _shown(judged), metric.sign
     by_mean = sorted(range(len(grid.candidates)), key=lambda i: -sign * float(ranking.means[i]))
     leaders = [i for i in by_mean if not _is_adaptive(speaking[grid.candidates[i]])][:2]
     order = [*leaders, *(i for i in by_mean if i not in leaders)]
@@ -254,10 +256,10 @@ def _candidate_rows(
                 own[0].origin,
                 phase,
                 own[0].parameters,
-                mean_interval(_scores(shown), confidence),
+                _bounded(mean_interval(_scores(shown), confidence), metric),
                 float(scores.std(ddof=1)) if len(scores) > 1 else math.nan,
                 len(scores),
-                mean_interval(np.array([r.test_score for r in shown if r.test_score is not None], float), confidence),
+                _bounded(mean_interval(_test_scores(shown), confidence), metric),
                 (_mean(r.first_train_loss for r in own), _mean(r.last_train_loss for r in own)),
                 own[0].provenance.get("trainable_parameters"),
                 float(ranking.shrunken[index]),
@@ -277,12 +279,22 @@ def _scores(results: Iterable[TrialResult]) -> Array:
     return np.array([r.score for r in results], dtype=float)
 
 
+def _test_scores(results: Iterable[TrialResult]) -> Array:
+    """Those that are defined."""
+    known = [r.test_score for r in results if r.test_score is not None]
+    return np.array([value for value in known if math.isfinite(value)], dtype=float)
+
+
+def _bounded(estimate: Estimate, metric: Metric) -> Estimate:
+    return within(estimate, metric.low, metric.high)
+
+
 def _mean(values: Iterable[float | None]) -> float:
     known = [value for value in values if value is not None]
     return float(np.mean(known)) if known else math.nan
 
 
-def _groups(judged: Sequence[TrialResult], confidence: float) -> Iterable[GroupRow]:
+def _groups(judged: Sequence[TrialResult], metric: Metric, confidence: float) -> Iterable[GroupRow]:
     """Levels of text parameters. The interval is over seeds: each seed's mean over the level's candidates
     is one observation, so it speaks of these candidates under other seeds, not of other candidates."""
     complete = [r for r in judged if r.score is not None]
@@ -291,7 +303,8 @@ def _groups(judged: Sequence[TrialResult], confidence: float) -> Iterable[GroupR
             own = [r for r in complete if r.parameters.get(key) == level]
             grid = ScoreGrid.from_results(own)
             by_seed = grid.scores[:, np.isfinite(grid.scores).all(axis=0)].mean(axis=0)
-            yield GroupRow(key, level, mean_interval(by_seed, confidence), len(grid.candidates), len(own))
+            mean = _bounded(mean_interval(by_seed, confidence), metric)
+            yield GroupRow(key, level, mean, len(grid.candidates), len(own))
 
 
 def _best_of(anchors: ScoreGrid, sign: float) -> dict[int, float]:

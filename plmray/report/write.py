@@ -12,7 +12,15 @@ from plmray.report.headline import headline
 from plmray.report.markdown import markdown
 from plmray.report.text import without_nan
 from plmray.report.verdict import Verdict, judge
-from plmray.results import TrialResult, costs_summary, read_costs, read_curves, read_decisions, read_importance
+from plmray.results import (
+    TrialResult,
+    costs_summary,
+    in_order,
+    read_costs,
+    read_curves,
+    read_decisions,
+    read_importance,
+)
 from plmray.spec.sweep import SweepSpec
 
 REPORT_FILES = ("report.md", "report.html", "report.json")
@@ -39,7 +47,7 @@ def write_report(
     """
     from plmray.report.html import page
 
-    target, costs = out or folder, costs_summary(read_costs(folder))
+    target, costs, results = out or folder, costs_summary(read_costs(folder)), in_order(results)
     text = markdown(verdict, name, costs)
     write_atomic(target / "report.md", text)
     write_atomic(target / "report.json", to_json(verdict, name, costs))

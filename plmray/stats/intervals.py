@@ -41,6 +41,15 @@ def mean_interval(scores: Array, confidence: float = 0.95) -> Estimate:
     return Estimate(mean, mean - float(half), mean + float(half))
 
 
+def within(estimate: Estimate, low: float, high: float) -> Estimate:
+    """The interval cut to the bounds of what it is of: a score cannot lie beyond them, so coverage is as before."""
+    return Estimate(estimate.value, max(low, estimate.low), min(high, estimate.high)) if _known(estimate) else estimate
+
+
+def _known(estimate: Estimate) -> bool:
+    return math.isfinite(estimate.low) and math.isfinite(estimate.high)
+
+
 def sd_interval_factors(degrees: int, confidence: float = 0.95) -> tuple[float, float]:
     """What an SD with ``degrees`` degrees of freedom is multiplied by to get its χ² interval."""
     tail = (1 - confidence) / 2

@@ -29,7 +29,7 @@ from plmray.train.schedule import evaluation_steps, learning_rates
 
 
 class Diverged(Exception):
-    """A loss that is no number any more: a property of the candidate, not of the machine."""
+    """A loss, or a score, that is no number: a property of the candidate, or of its split, not of the machine."""
 
 
 @dataclass(frozen=True)
@@ -136,6 +136,8 @@ class Training:
         started = time.perf_counter()
         loss, score = self.judge("validation")
         _require_finite(np.array([loss]), step)
+        if math.isnan(score):
+            raise Diverged(f"{self.metric} is undefined on the validation proteins of this trial: they are all alike")
         self.seconds += trained.seconds + time.perf_counter() - started
         train_loss = math.fsum(trained.losses) / len(trained.losses)
         evaluation = Evaluation(step, epoch, train_loss, loss, score, rate, self.tokens, round(self.seconds, 3))

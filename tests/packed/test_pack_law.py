@@ -5,21 +5,24 @@ Every field of the train settings is walked, as its schema has it. A new field f
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from plmray.orchestrate.begin import RunOptions
 from plmray.orchestrate.driver import run_sweep
+from plmray.packed.adapter_pack import AdapterPack
 from plmray.packing import FREE_OF_ADAPTERS, FREE_OF_HEADS, pack_key
 from plmray.results import read_results
 from plmray.seeds import Streams
 from plmray.spec.checks import train_fields, with_parameters
 from plmray.spec.train import TrainSpec
 from plmray.train.loop import Training
-from tests.examples import tiny_sweep
+from tests.examples import CPU, tiny_sweep
 from tests.packed import test_adapters as adapters
 from tests.packed.packs import alone, curve, embedded, finish, head_pack, head_settings
 
@@ -30,7 +33,10 @@ VALUES: dict[str, tuple[Any, Any, dict[str, Any]]] = {
     "backbone.name": ("tiny", "other", {}),
     "backbone.init": ("random", "pretrained", {"backbone.shape": None, "backbone.name": "esm2_t6_8M_UR50D"}),
     "backbone.init_seed": (0, 1, {}),
-    "backbone.shape": (SHAPE, {**SHAPE, "layers": 2}, {}),
+    "backbone.shape.layers": (3, 2, {}),
+    "backbone.shape.width": (16, 24, {}),
+    "backbone.shape.heads": (2, 4, {}),
+    "backbone.shape.feed_forward": (32, 48, {}),
     "backbone.revision": (None, "abc", {"backbone": {"name": "esm2_t6_8M_UR50D"}}),
     "backbone.family": (None, "esm1b", {"backbone": {"name": "esm2_t6_8M_UR50D"}}),
     "backbone.embeddings": (["a.parquet"], ["b.parquet"], {"backbone": {"name": "own"}}),
@@ -67,10 +73,19 @@ VALUES: dict[str, tuple[Any, Any, dict[str, Any]]] = {
 KINDS = tuple(FREE_OF_ADAPTERS)
 
 
+@pytest.fixture(autouse=True)
+def _one_thread() -> Iterator[None]:
+    """Small products: threads would wait for each other."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
 def two_trials(field: str, kind: str) -> tuple[TrainSpec, TrainSpec]:
     first, second, others = VALUES[field]
     base = TrainSpec.model_validate(
-        {"backbone": RANDOM, "adapter": {"kind": kind}, "head": {"hidden": 8}, "pooling": "mean", "epochs": 3}
+        {"backbone": RANDOM, "adapter": {"kind": kind}, "head": {"hidden": 8}, "pooling": "mean", "epochs": 2}
         | {key: value for key, value in others.items() if "." not in key}
     )
     dotted = {key: value for key, value in others.items() if "." in key}
@@ -83,32 +98,31 @@ def test_every_field_of_the_train_settings_has_its_values() -> None:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("field", VALUES)
-def test_a_field_keeps_trials_apart_or_trains_as_alone(field: str, kind: str) -> None:
-    first, second = two_trials(field, kind)
-    keys = [pack_key(own, "protein", own.backbone.family or "esm2") for own in (first, second)]
-    if None in keys or keys[0] != keys[1]:
-        return
-    read = kind in ("lora", "dora") or not field.startswith("adapter.")
-    assert field in FREE_OF_HEADS | FREE_OF_ADAPTERS[kind] or not read or field in ("head.kind", *UNREAD)  # type: ignore[index]
-    together, lone = trained(kind, first, second)
-    for packed, own in zip(together, lone, strict=True):
-        np.testing.assert_allclose(curve(packed), curve(own), atol=1e-10, rtol=1e-10)
-
-
-# Fields that neither frozen nor packed trials read.
-UNREAD = ("adapter.tokens", "adapter.method", "adapter.options")
+def test_fields_keep_trials_apart_or_train_as_alone(kind: str) -> None:
+    """All variants that share a pack with the plain settings, each in a slot of it, against the lone engine."""
+    together: dict[str, tuple[TrainSpec, ...]] = {}
+    for field in VALUES:
+        first, second = two_trials(field, kind)
+        keys = [pack_key(own, "protein", own.backbone.family or "esm2") for own in (first, second)]
+        if None not in keys and keys[0] == keys[1]:
+            together[str(keys[0])] = (*together.get(str(keys[0]), (first,)), second)
+    assert together
+    for variants in together.values():
+        packed, lone = trained(kind, *variants)
+        for one, other in zip(packed, lone, strict=True):
+            np.testing.assert_allclose(curve(one), curve(other), atol=1e-10, rtol=1e-10)
 
 
 def trained(kind: str, *variants: TrainSpec) -> tuple[list[Training], list[Training]]:
     """The same trials in one pack, and one by one on the plain engine; float64."""
     if kind == "none":
         data = embedded()
-        heads = head_pack(data, variants[0], 4)
+        heads = head_pack(data, variants[0], len(variants))
         members = [heads.start(own, Streams(seed)) for seed, own in enumerate(variants)]
         return finish(heads, members), [alone(data, own, seed) for seed, own in enumerate(variants)]
-    proteins, encoder = adapters.proteins(), adapters.encoder_of("esm2")
-    pack = adapters.adapter_pack(proteins, variants[0], encoder, "esm2")
+    proteins, encoder = adapters.proteins(train=10), adapters.encoder_of("esm2")
+    shared = {"capacity": len(variants), "precision": "fp64", "device": CPU}
+    pack = AdapterPack(proteins, variants[0], encoder, "esm2", "spearman", **shared)  # type: ignore[arg-type]
     members = [pack.start(own, Streams(seed)) for seed, own in enumerate(variants)]
     together = finish(pack, members)
     return together, [adapters.alone(proteins, own, encoder, "esm2", seed) for seed, own in enumerate(variants)]

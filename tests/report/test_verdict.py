@@ -6,6 +6,7 @@ import json
 import math
 import re
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
@@ -230,3 +231,43 @@ def test_figures_are_whole_svg_and_always_the_same(tmp_path: Path) -> None:
     for svg in first.values():
         assert ElementTree.fromstring(svg).tag.endswith("svg")
     assert "Learning curves, mean and range over seeds" in page(markdown(verdict, "made-up"), first)
+
+
+def test_the_order_of_rows_changes_no_digit() -> None:
+    """Results arrive as machines finish; the report of version 0.1.0 differed in whole percents."""
+    results = sweep(24, 3, 0.02, lambda rate, head: 0.5 + 0.1 * rate + 0.05 * (head == "dense"))
+    results += [replace(r, trial_id=f"{r.trial_id}-order7", varied="order", seed=7) for r in results[:9]]
+    expected = to_json(judge(results, "spearman", space=SPACE), "s")
+    rng = np.random.default_rng(0)
+    for _ in range(3):
+        shuffled = [results[i] for i in rng.permutation(len(results))]
+        assert to_json(judge(shuffled, "spearman", space=SPACE), "s") == expected
+
+
+def test_one_seed_a_candidate_says_nothing_of_luck() -> None:
+    """The default of a search: version 0.1.0 said that one run beats one run with probability 1.00, and take either."""
+    verdict = judge([trial("a", 0, 0.6, phase="search"), trial("b", 0, 0.5, phase="search")], "spearman")
+    assert verdict.contest is not None and not verdict.contest.has_spread and not verdict.contest.power
+    for text in (headline(verdict), markdown(verdict, "s", {})):
+        assert "nothing tells merit from luck" in text
+        assert "probability" not in text and "take either" not in text and "affordable" not in text
+    assert json.loads(to_json(verdict, "s"))["contest"]["p_beats"] is None
+
+
+@pytest.mark.parametrize(("metric", "scores", "bounds"), [("accuracy", [0.99, 1.0], (0, 1)), ("spearman", [1.0, 0.97], (-1, 1)), ("mse", [0.1, 0.01], (0, math.inf))])  # fmt: skip # noqa: E501
+def test_no_interval_leaves_the_bounds_of_its_metric(
+    metric: str, scores: list[float], bounds: tuple[float, float]
+) -> None:
+    own = [trial("a", n, s, s, test_scores={metric: s}, parameters={"head.kind": "x"}) for n, s in enumerate(scores)]
+    verdict = judge(own, metric)
+    assert verdict.best is not None and verdict.test_scores is not None
+    found = [verdict.best.mean, verdict.best.test_mean, verdict.test_scores.metrics[metric], verdict.groups[0].mean]
+    for estimate in found:
+        assert bounds[0] <= estimate.low <= estimate.value <= estimate.high <= bounds[1]
+
+
+def test_a_test_set_that_leaves_the_objective_undefined_is_told() -> None:
+    own = [trial("a", n, 0.7 + n / 100, None, test_scores={"accuracy": 1.0}) for n in range(3)]
+    verdict = judge(own, "auroc")
+    assert any("undefined on the test proteins" in warning for warning in verdict.warnings)
+    assert verdict.best is not None and math.isnan(verdict.best.test_mean.value)

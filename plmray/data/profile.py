@@ -1,0 +1,76 @@
+"""What a task's data are, in lines that a person checks before anything trains; and whether they can be scored."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from plmray.data.datasets import ProteinData, Proteins
+from plmray.errors import DataError, Fault
+from plmray.metrics import METRICS
+from plmray.spec.task import SplitName
+
+CLASSES_SHOWN = 12
+JUDGING: tuple[SplitName, ...] = ("validation", "test")
+
+
+def profile_lines(data: ProteinData) -> Iterator[str]:
+    """Of every split: proteins, residues that count, classes with their counts or the range of targets."""
+    for name, part in data.splits.items():
+        if not len(part):
+            yield f"{name}: none" + (NO_TEST if name == "test" else "")
+            continue
+        lengths = [len(sequence) for sequence in part.sequences]
+        sizes = (
+            f"{min(lengths)} to {max(lengths)} residues" if min(lengths) < max(lengths) else f"{lengths[0]} residues"
+        )
+        yield f"{name}: {len(part):,} proteins of {sizes}{_counted(part)}; {_targets(data, part)}"
+
+
+NO_TEST = "; no test score will be taken. Mark test proteins (set = test) to know how good the winner is on unseen ones"
+
+
+def _counted(part: Proteins) -> str:
+    if part.counted is None:
+        return ""
+    return f", {int(part.counted.sum()):,} of {len(part.counted):,} residues count"
+
+
+def _targets(data: ProteinData, part: Proteins) -> str:
+    targets = part.targets if part.counted is None else part.targets[part.counted]
+    if data.kind == "regression":
+        return f"targets {targets.min():.4g} to {targets.max():.4g}, mean {targets.mean():.4g}"
+    if data.kind == "multilabel":
+        counts, bare = targets.sum(0), int((targets.sum(1) == 0).sum())
+        rest = f", {bare:,} without a label" if bare else ""
+    else:
+        counts, rest = np.bincount(targets, minlength=len(data.classes)), ""
+    named = [f"{label} {int(count):,}" for label, count in zip(data.classes, counts, strict=True)]
+    more = f", … and {len(named) - CLASSES_SHOWN} more" if len(named) > CLASSES_SHOWN else ""
+    return f"{len(named)} classes: {', '.join(named[:CLASSES_SHOWN])}{more}{rest}"
+
+
+def require_defined(data: ProteinData, metric: str) -> None:
+    """Raise DataError where the objective cannot be computed on the validation proteins, whatever is predicted."""
+    if not _is_defined(data, metric, "validation"):
+        raise DataError([Fault("objective.metric", _undefined(metric, "validation"))])
+
+
+def undefined_notes(data: ProteinData, metric: str) -> Iterator[str]:
+    """The same for the test proteins, which decide nothing."""
+    if len(data.splits["test"]) and not _is_defined(data, metric, "test"):
+        yield _undefined(metric, "test")
+
+
+def _undefined(metric: str, split: SplitName) -> str:
+    return (
+        f"{metric} is undefined on the {split} proteins: their targets are all alike, or hold no positive one. Choose "
+        "another metric, or another split"
+    )
+
+
+def _is_defined(data: ProteinData, metric: str, split: SplitName) -> bool:
+    part = data.splits[split]
+    targets = part.targets if part.counted is None else part.targets[part.counted]
+    return METRICS[metric].is_defined(targets, data.kind)
