@@ -6,6 +6,7 @@ import contextlib
 import errno
 import json
 import os
+import tempfile
 import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping
@@ -119,3 +120,14 @@ def patiently(action: Callable[[], T], where: object, say: Callable[[str], None]
             if told:
                 say(f"{where} can be written again")
             return result
+
+
+def user_cache() -> Path:
+    """Where this user's caches lie: XDG_CACHE_HOME, else ~/.cache, else, without a home, among temporary files."""
+    given = os.environ.get("XDG_CACHE_HOME")
+    if given:
+        return Path(given)
+    try:
+        return Path.home() / ".cache"
+    except RuntimeError:  # neither HOME nor an entry of this user
+        return Path(tempfile.gettempdir()) / f"plmray-cache-{os.getuid()}"

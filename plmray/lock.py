@@ -179,7 +179,7 @@ class DiskLock:
         temporary = self.path.with_name(f".lock.{owner['token']}.tmp")
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            temporary.write_text(json.dumps(owner))
+            temporary.write_text(json.dumps(owner), encoding="utf-8")
             os.link(temporary, self.path)
             return True
         except FileExistsError:
@@ -248,7 +248,7 @@ def _host() -> str:
 def _process_start(pid: int) -> str | None:
     """Start time of a process in clock ticks since boot (Linux), so that a reused pid is told apart."""
     try:
-        text = Path(f"/proc/{pid}/stat").read_text()
+        text = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
     except (FileNotFoundError, ProcessLookupError):
         return None if Path("/proc/self/stat").exists() else _signalled(pid)
     fields = text.rpartition(")")[2].split()

@@ -25,8 +25,8 @@ UNDEFINED = math.nan  # a score that the targets do not allow: unknown, and neit
 class Metric:
     """A score. ``compute(targets, predictions, kind)`` takes (units,) targets and values, labels or probabilities.
 
-    Multi-label: (units, labels) of both. ``reads``: which of the three the predictions are. NaN where the targets leave
-    the score undefined: an area, F1 or MCC of one class alone, a correlation with a constant (``needs``). ``low``, ``high``: bounds.
+    Multi-label: (units, labels) of both. ``reads``: which of the three the predictions are. ``low``, ``high``: bounds.
+    ``needs``: what of the targets it is undefined without: an area or a correlation wants two different ones.
     """
 
     name: str

@@ -267,7 +267,7 @@ def _writable(path: Path) -> Path:
     try:
         path.mkdir(parents=True, exist_ok=True)
         probe = path / WRITE_TEST
-        probe.write_text("")
+        probe.write_text("", encoding="utf-8")
         probe.unlink()
     except OSError as error:
         raise SetupError(

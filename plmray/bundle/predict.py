@@ -118,7 +118,7 @@ class _Unfinished:
                 stream.truncate(size)  # what a stop cut short
             return done
         self.out.parent.mkdir(parents=True, exist_ok=True)
-        self.file.write_text("")
+        self.file.write_text("", encoding="utf-8")
         self.append([header], 0)
         return 0
 

@@ -57,7 +57,7 @@ def report(folder: Path, out: Path | None, confidence: float) -> None:
 
     verdict, name, results = _verdict(folder, confidence)
     paths = write_report(folder, verdict, name, results, out)
-    click.echo(paths[0].read_text())
+    click.echo(paths[0].read_text(encoding="utf-8"))
     click.echo(f"written: {', '.join(str(child(out or given_folder(), path.name)) for path in paths)}")
 
 

@@ -28,7 +28,7 @@ class EncodedSplit:
 
     ``targets``: of the units that are predicted, (units,) or (units, labels): proteins, or residues of all, end to
     end, where ``counted`` says which residues have a label. ``embeddings``: outputs of a frozen encoder where they
-    take the place of tokens, (n, width), or (residues, width) where ``by_residue``.
+    take the place of tokens, (n, width), or (residues, width) where ``by_residue``. ``ids``: of the n proteins.
     """
 
     tokens: NDArray[np.int16]
@@ -38,6 +38,7 @@ class EncodedSplit:
     counted: NDArray[np.bool_] | None = None
     marks: int = 0
     by_residue: bool = False
+    ids: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return len(self.offsets) - 1
@@ -59,9 +60,9 @@ class EncodedSplit:
 
     @property
     def content_key(self) -> str:
-        """Hash of tokens, targets, what counts, and given embeddings."""
+        """Hash of names, tokens, targets, what counts, and given embeddings."""
         parts = (self.targets, self.counted, self.embeddings)
-        digest = hashlib.sha256(self.tokens_key.encode())
+        digest = hashlib.sha256("\n".join((self.tokens_key, *self.ids)).encode())
         for part in parts:
             digest.update(b"-" if part is None else f"{part.dtype} {part.shape}".encode() + part.tobytes())
         return digest.hexdigest()
@@ -146,7 +147,8 @@ def encode_data(data: ProteinData, encode: Encode, *, pad_id: int, front: int, b
         rows = encode(proteins.sequences)
         offsets = np.concatenate([[0], np.cumsum([len(row) for row in rows])]).astype(np.int64)
         tokens = np.concatenate(rows) if rows else np.zeros(0, dtype=np.int16)
-        encoded[name] = EncodedSplit(tokens, offsets, proteins.targets, None, proteins.counted, front + back)
+        marks, ids = front + back, tuple(proteins.ids)
+        encoded[name] = EncodedSplit(tokens, offsets, proteins.targets, None, proteins.counted, marks, ids=ids)
     return EncodedData(encoded, data.kind, data.classes, data.num_outputs, pad_id, front, back, data.level)
 
 
@@ -187,6 +189,7 @@ def _joined(first: EncodedSplit, second: EncodedSplit) -> EncodedSplit:
         targets=np.concatenate([first.targets, second.targets]),
         embeddings=both,
         counted=counted,
+        ids=(*first.ids, *second.ids),
     )
 
 
@@ -201,6 +204,7 @@ def _rows(split: EncodedSplit, rows: NDArray[np.int64]) -> EncodedSplit:
         targets=split.targets[units],
         embeddings=None if split.embeddings is None else split.embeddings[embedded],
         counted=None if split.counted is None else split.counted[units],
+        ids=tuple(split.ids[row] for row in rows) if split.ids else (),
     )
 
 

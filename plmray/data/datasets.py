@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from plmray.data import checks, fetch, landscape, residues, splits, targets
+from plmray.data import checks, fetch, labels, landscape, residues, splits, targets
 from plmray.data.formats import Row, read_rows
 from plmray.data.known import SOURCES
 from plmray.errors import DataError, Fault
@@ -72,16 +72,17 @@ def data_roots(given: Path | None) -> list[Path]:
 def load_data(task: TaskSpec, folder: Path, data_root: Path | None = None, *, may_fetch: bool = True) -> ProteinData:
     """Read, check and split the proteins of a task; paths start at ``folder``. Raises DataError with all faults."""
     split_rows, faults = _split_rows(task, folder, data_root, may_fetch)
+    notes: list[str] = []
+    split_rows = labels.as_read(split_rows, task, notes)
     if task.level == "residue":
         split_rows = {name: [residues.parsed(row, task.kind) for row in group] for name, group in split_rows.items()}
     rows = [row for group in split_rows.values() for row in group]
-    faults += checks.row_faults(rows, task.kind, task.level)
+    faults += [*checks.row_faults(rows, task.kind, task.level), *labels.label_faults(split_rows, task)]
     if faults:
         raise DataError(checks.shortened(faults))
     faults += splits.drawn_twice(split_rows, task.validation_fraction)
     if task.validation_fraction is not None:
         split_rows = splits.draw_validation(split_rows, task.validation_fraction, task.split_seed)
-    notes: list[str] = []
     window = _window(task, [row for group in split_rows.values() for row in group], notes)
     fitted = _thinned(task, _as_trained(task, split_rows, window, notes), notes)
     # Judged as a model sees them: a window can make two variants one, a length limit can empty a split.

@@ -5,7 +5,6 @@ from __future__ import annotations
 import http.client
 import io
 import json
-import os
 import tarfile
 import tempfile
 import urllib.error
@@ -19,7 +18,7 @@ from plmray.data.formats import Row
 from plmray.data.known import SOURCES, rows_hash
 from plmray.data.splits import by_columns
 from plmray.errors import DataError, Fault, FolderError
-from plmray.files import read_json, write_atomic
+from plmray.files import read_json, user_cache, write_atomic
 from plmray.spec.known_tasks import KNOWN_TASKS
 
 TIMEOUT_S = 60.0
@@ -28,8 +27,7 @@ CHECKSUMS = "checksums.json"
 
 
 def cache_folder() -> Path:
-    base = os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
-    return Path(base) / "plmray" / "data"
+    return user_cache() / "plmray" / "data"
 
 
 def located(name: str, roots: Sequence[Path]) -> Path | None:

@@ -15,7 +15,10 @@ from plmray.errors import DataError, Fault
 from plmray.spec.task import ColumnsSpec
 
 FASTA_SUFFIXES = (".fasta", ".fa", ".faa")
-_FASTA_FIELD = re.compile(r"\b(SET|TARGET|VALIDATION)=(\S*)")
+# A value runs to the next key, so that it may hold spaces.
+_FASTA_FIELD = re.compile(r"(?:^|(?<=\s))([A-Za-z_]+)=(.*?)(?=\s+[A-Za-z_]+=|$)")
+FASTA_KEYS = ("SET", "TARGET", "VALIDATION", "MASK")
+PARTNER_KEYS = ("INTERACTOR", "SEQINTERACTOR")
 _DEEPLOC_LOCATION = re.compile(r"([A-Za-z][\w./-]*?)-[MSU]\b")  # membrane, soluble, unknown
 
 
@@ -24,7 +27,8 @@ class Row:
     """One protein as written. ``line`` is the file's line (FASTA: of the header; Parquet: the row + 1).
 
     Of residue tasks ``target`` holds the labels of all residues, and ``mask`` a 1 for each that counts, else 0;
-    ``labels`` are the same once they are read, one a residue: text for classes, floats for values.
+    ``labels`` are the same once they are read, one a residue: text for classes, floats for values. ``unread``: keys of
+    a FASTA header that nothing is made of.
     """
 
     file: str
@@ -36,6 +40,7 @@ class Row:
     validation: str | None
     mask: str | None = None
     labels: Sequence[Any] = ()
+    unread: tuple[str, ...] = ()
 
     def cut(self, first: int, last: int | None) -> Row:
         """The protein from residue ``first`` (0-based) to ``last``, with what belongs to its residues."""
@@ -137,9 +142,16 @@ def _row(path: Path, line: int, named: dict[str, str]) -> Row:
 
 
 def _fasta_row(path: Path, entry: Entry) -> Row:
-    """``>id SET=train TARGET=1.5 VALIDATION=False`` (FLIP), or ``>id Location-M`` (DeepLoc)."""
-    fields = dict(_FASTA_FIELD.findall(entry.description))
+    """``>id SET=train TARGET=1.5 VALIDATION=False MASK=110`` (FLIP, biotrainer), or ``>id Location-M`` (DeepLoc)."""
+    found = {key: value.strip() for key, value in _FASTA_FIELD.findall(entry.description)}
+    fields = {key.upper(): value for key, value in found.items() if key.upper() in FASTA_KEYS}
+    partner = next((key for key in found if key.upper() in PARTNER_KEYS), None)
+    if partner is not None:
+        message = f"row {entry.line}: '{entry.id}' is one of a pair of proteins ({partner}=)"
+        raise _fault(path, f"{message}; this version predicts from single proteins", entry.line)
     location = _DEEPLOC_LOCATION.match(entry.description)
     target = str(fields.get("TARGET", location[1] if location else ""))
     split, validation = fields.get("SET"), fields.get("VALIDATION")
-    return Row(str(path), entry.line, entry.id, entry.sequence, target, split, validation)
+    unread = tuple(key for key in found if key.upper() not in FASTA_KEYS)
+    mask = fields.get("MASK")
+    return Row(str(path), entry.line, entry.id, entry.sequence, target, split, validation, mask, unread=unread)

@@ -117,7 +117,7 @@ def _tape(name: str, target: str) -> tuple[tuple[RemoteFile, ...], Callable[[Pat
 def _tape_rows(path: Path, target: str, split: str) -> list[Row]:
     """TAPE's JSON: a list of records with ``primary`` and a list of one value."""
     try:
-        records: list[dict[str, Any]] = json.loads(path.read_text())
+        records: list[dict[str, Any]] = json.loads(path.read_text(encoding="utf-8"))
         pairs = [(_text(record["primary"]), record[target]) for record in records]
         values = [str(value[0] if isinstance(value, list) else value) for _, value in pairs]
     except (ValueError, LookupError, TypeError, RecursionError) as error:

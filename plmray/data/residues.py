@@ -10,6 +10,7 @@ from pathlib import Path
 
 from plmray.data.fasta import read_fasta, read_text
 from plmray.data.formats import FASTA_SUFFIXES, Row, read_rows
+from plmray.data.labels import means_nothing, words_of
 from plmray.errors import DataError, Fault, nearest_name
 from plmray.metrics import Kind
 from plmray.spec.names import is_there
@@ -103,17 +104,18 @@ def _all_known(rows: list[Row], found: Collection[str], file: Path, key: str, wh
 def parsed(row: Row, kind: Kind) -> Row:
     """The row with its ``labels``, and a ``mask`` that leaves out what has no label.
 
-    Classes: a letter a residue, or words between spaces, commas or semicolons. Values: numbers so separated.
+    Classes: a letter a residue, or words between spaces, commas or semicolons. Values: numbers so separated. Lists as
+    pandas writes them are lists; -100 and 999 are no labels (``labels.means_nothing``).
     """
-    words = [word for word in _SEPARATORS.split(row.target.strip()) if word]
+    words = words_of(row.target)
     if kind == "regression":
         labels: tuple[object, ...] = tuple(_number(word) for word in words)
-        known = [not math.isnan(value) for value in labels]  # type: ignore[arg-type]
+        known = [not math.isnan(_number(word)) and not means_nothing(word, kind) for word in words]
     else:
         one_word = len(words) == 1 and len(words[0]) == len(row.sequence)
         labels = tuple(words[0]) if one_word or len(words) == 1 else tuple(words)
-        known = [str(label) not in NO_LABEL for label in labels]
-    mask = _SEPARATORS.sub("", row.mask or "") or "1" * len(labels)
+        known = [str(label) not in NO_LABEL and not means_nothing(str(label), kind) for label in labels]
+    mask = "".join(words_of(row.mask or "")) or "1" * len(labels)
     if len(mask) == len(labels):
         mask = "".join(m if is_known else "0" for m, is_known in zip(mask, known, strict=True))
     return replace(row, labels=labels, mask=mask)
@@ -135,7 +137,7 @@ def label_faults(row: Row, kind: Kind) -> Iterator[Fault]:
             row, "task.columns.mask", f"mask has {len(mask)} places for {residues} residues; expected one each"
         )
     if kind == "regression":
-        words = [word for word in _SEPARATORS.split(row.target.strip()) if word]
+        words = words_of(row.target)
         odd_words = [word for word in words if math.isnan(_number(word)) and word.lower() not in ("nan", "na", "none")]
         endless = [word for word in words if math.isinf(_number(word))]
         if odd_words or endless:

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from plmray.data import residues
 from plmray.data.formats import Row
+from plmray.data.labels import LABEL_SEPARATOR
 from plmray.identity import content_hash
 from plmray.metrics import Kind
 from plmray.spec.task import SplitName, TaskSpec
@@ -18,7 +19,7 @@ from plmray.spec.task import SplitName, TaskSpec
 if TYPE_CHECKING:
     from plmray.data.datasets import ProteinData, Proteins
 
-LABEL_SEPARATOR, NO_LABELS = ";", "-"
+NO_LABELS = "-"
 
 
 def labels_of(row: Row, task: TaskSpec) -> Iterable[str]:

@@ -68,7 +68,7 @@ def _devices() -> Iterator[Finding]:
 
 def _memory() -> Finding:
     try:
-        lines = Path("/proc/meminfo").read_text().splitlines()
+        lines = Path("/proc/meminfo").read_text(encoding="utf-8").splitlines()
         free = next(int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable"))
     except (OSError, StopIteration):
         return Finding("mind", "memory", "unknown on this system")
@@ -109,7 +109,7 @@ def _ray(address: str | None) -> Iterator[Finding]:
         yield Finding("ok", "Ray", "a private local instance starts with the sweep", "")
         return
     has_token = bool(os.environ.get("RAY_AUTH_TOKEN") or os.environ.get("RAY_AUTH_TOKEN_PATH"))
-    has_token = has_token or (Path.home() / ".ray" / "auth_token").exists()
+    has_token = has_token or Path("~/.ray/auth_token").expanduser().exists()
     mode = os.environ.get("RAY_AUTH_MODE", "unset")
     advice = "" if mode == "token" and has_token else "clusters ask for a token by default: export RAY_AUTH_MODE=token"
     yield Finding("ok" if not advice else "mind", "Ray authentication", f"mode {mode}, token {has_token}", advice)

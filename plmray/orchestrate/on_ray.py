@@ -92,7 +92,7 @@ class RayCluster:
         self._temporary: Path | None = None
         # On every node a folder of its own. Tune's and Train's state is written there and never read; hosts note
         # who trained when they died. A node that is lost takes its notes along: it was no trial's fault.
-        self.scratch = tempfile.mkdtemp(prefix="plmray-scratch-")
+        self.scratch = new_folder("plmray-scratch-")
         try:
             self._connect(options.address or os.environ.get("RAY_ADDRESS") or ("auto" if inside_ray_job() else None))
             with StopSignals():  # ray.init has put a handler of its own in their place
@@ -191,7 +191,7 @@ class RayCluster:
 
     def _private_options(self) -> dict[str, Any]:
         # A short path: Ray's socket names must fit in about 107 characters.
-        self._temporary = Path(tempfile.mkdtemp(prefix="plmray", dir="/tmp"))
+        self._temporary = Path(new_folder("plmray", "/tmp"))
         needs_group = self.engine == "deepspeed"
         return {
             "num_cpus": usable_cpus(),
@@ -201,6 +201,19 @@ class RayCluster:
             "include_dashboard": needs_group,
             "dashboard_host": "127.0.0.1",
         }
+
+
+def new_folder(prefix: str, preferred: str | None = None) -> str:
+    """A new folder for temporary files, in ``preferred`` if that can be. Raises SetupError where none can be made."""
+    try:
+        with contextlib.suppress(OSError):
+            return tempfile.mkdtemp(prefix=prefix, dir=preferred)
+        return tempfile.mkdtemp(prefix=prefix)
+    except OSError as error:
+        raise SetupError(
+            f"no folder for temporary files can be written ({error.strerror or error}). Set TMPDIR to one that can, "
+            "with a short path (Ray's sockets lie there), or run without Ray: --local"
+        ) from error
 
 
 def _own_gcs_address() -> str:

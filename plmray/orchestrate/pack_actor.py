@@ -48,7 +48,7 @@ class DeathLedger:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        record = json.loads(path.read_text()) if path.exists() else {}
+        record = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
         self.deaths: dict[str, int] = record.get("deaths", {})
         for key in record.get("live", []):
             self.deaths[key] = self.deaths.get(key, 0) + 1

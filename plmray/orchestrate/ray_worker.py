@@ -164,11 +164,13 @@ def group_loop(config: dict[str, Any]) -> None:
 
 def resident_bytes() -> int:
     """Memory of this process that is in RAM."""
-    return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+    return int(Path("/proc/self/statm").read_text(encoding="utf-8", errors="replace").split()[1]) * os.sysconf(
+        "SC_PAGE_SIZE"
+    )
 
 
 def seconds_since_process_start() -> float:
     """Seconds since this process was launched: interpreter, Ray and torch imports included."""
-    ticks = int(Path("/proc/self/stat").read_text().rpartition(")")[2].split()[19])
-    boot_s = float(Path("/proc/uptime").read_text().split()[0])
+    ticks = int(Path("/proc/self/stat").read_text(encoding="utf-8", errors="replace").rpartition(")")[2].split()[19])
+    boot_s = float(Path("/proc/uptime").read_text(encoding="utf-8", errors="replace").split()[0])
     return boot_s - ticks / os.sysconf("SC_CLK_TCK")

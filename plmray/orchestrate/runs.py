@@ -234,13 +234,14 @@ class JobBook:
 
 
 def outputs_table(split: EncodedSplit, outputs: NDArray[np.float64]) -> bytes:
-    """Parquet of every unit: its protein's number in the split, place (residues), target, if it counts, outputs."""
+    """Parquet of every unit: its protein's id and number, its place (residues), target, whether it counts, outputs."""
     import pyarrow as pa
     from pyarrow import parquet
 
     by_residue = split.counted is not None
     sizes = np.diff(split.residue_offsets) if by_residue else np.ones(len(split), np.int64)
-    columns: dict[str, Any] = {"protein": np.repeat(np.arange(len(split)), sizes)}
+    proteins = np.repeat(np.arange(len(split)), sizes)
+    columns: dict[str, Any] = {"id": [split.ids[n] for n in proteins], "protein": proteins}
     if by_residue:
         columns |= {"position": np.concatenate([np.arange(1, n + 1) for n in sizes]), "counted": split.counted}
     columns |= {"target": list(split.targets), "outputs": list(outputs.astype(np.float32))}

@@ -61,7 +61,7 @@ def usable_cpus() -> int:
     """CPUs this process may use: its affinity, and the quota of its container."""
     cpus = len(os.sched_getaffinity(0))
     quota = Path("/sys/fs/cgroup/cpu.max")
-    limit, _, period = quota.read_text().partition(" ") if quota.exists() else ("max", "", "")
+    limit, _, period = quota.read_text(encoding="utf-8").partition(" ") if quota.exists() else ("max", "", "")
     return cpus if limit == "max" else max(1, min(cpus, int(limit) // int(period)))
 
 

@@ -26,8 +26,8 @@ class Contest:
     """``delta``: best - second by Welch, descriptive, as both were chosen for their means. ``p_beats``: one run of the
     best beats one run of the second; NaN where no candidate has two seeds, for then nothing is known of luck.
     ``more_seeds``: each needs, for a power of .8 at the observed difference and moderated SDs; None beyond 10,000 or
-    without a spread. ``power``: by seeds each. ``flips_on``: the scale on which the verdict changes. ``against_best``: Δ
-    of every other candidate against the best, by candidate."""
+    without a spread. ``power``: by seeds each. ``flips_on``: the scale on which the verdict changes. ``against_best``:
+    Δ of every other candidate against the best, by candidate."""
 
     best: str
     second: str

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from plmray.report.headline import plain_name
-from plmray.report.verdict import Verdict
+from plmray.report.verdict import Verdict, is_anchor
 from plmray.results import TrialResult
 from plmray.stats.effects import Delta
 from plmray.stats.intervals import Estimate
@@ -175,8 +175,7 @@ def _scatter(axes: Axes, verdict: Verdict, tested: Sequence[TrialResult]) -> Non
 
 
 def _is_anchor(result: TrialResult) -> bool:
-    drawn = result.phase == "replicate" and "random" in result.origin.split("+")
-    return drawn and result.score is not None and not result.varied
+    return is_anchor(result) and result.score is not None
 
 
 def _numeric(anchors: Sequence[TrialResult]) -> list[str]:

@@ -20,9 +20,18 @@ PLAIN_NAMES = {
 def headline(verdict: Verdict) -> str:
     """What explains the spread; who is best and how surely; what would settle it."""
     if verdict.best is None:
-        return "No candidate completed: see the failures below."
+        return _nothing(verdict)
     text = "; ".join(part for part in (*_sources(verdict), _best(verdict), *_contest(verdict)) if part)
     return text[0].upper() + text[1:] + "."
+
+
+def _nothing(verdict: Verdict) -> str:
+    """Why there is no winner."""
+    if verdict.failures:
+        return "No candidate completed: see the failures below."
+    if verdict.counts:
+        return "No candidate completed: every trial that ended was pruned."
+    return "No trial has ended yet: run the sweep again with --resume to go on."
 
 
 def plain_name(parameter: str) -> str:

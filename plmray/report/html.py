@@ -6,6 +6,7 @@ import html
 import re
 from collections.abc import Iterator, Mapping
 
+_BAR = re.compile(r"(?<!\\)\|")  # between cells; one within a cell is escaped
 STYLE = """
 body { font: 15px/1.45 system-ui, sans-serif; max-width: 62rem; margin: 2rem auto; padding: 0 1rem; color: #111; }
 h1 { margin-bottom: .2rem } h2 { margin-top: 2rem; border-bottom: 1px solid #bbb; font-size: 1.15rem }
@@ -56,7 +57,7 @@ def _blocks(markdown: str) -> Iterator[str]:
 
 
 def _table(lines: list[str]) -> str:
-    rows = [[_inline(cell.strip()) for cell in line.strip("|").split("|")] for line in lines]
+    rows = [[_inline(cell.strip().replace("\\|", "|")) for cell in _BAR.split(line)[1:-1]] for line in lines]
     head = "".join(f"<th>{cell}</th>" for cell in rows[0])
     body = "".join("<tr>" + "".join(f"<td>{cell}</td>" for cell in row) + "</tr>" for row in rows[2:])
     return f'<div class="scroll"><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>'

@@ -159,7 +159,10 @@ def _parameter_lines(verdict: Verdict) -> Iterator[str]:
         rows += [("interactions", share(found.interactions)), ("seed", share(found.seed))]
         yield from table(("source", level), rows)
         yield ""
-        yield "First-order shares over the declared space, by a Gaussian process on the random candidates."
+        yield (
+            "First-order shares over the declared space, by a Gaussian process on the random candidates; the seed's is "
+            "that of the table above, so that they need not add up to 100 %."
+        )
         yield ""
     elif verdict.anchors_missing and verdict.shares is not None:
         yield f"Shares of single hyperparameters need {verdict.anchors_missing} more random candidates."

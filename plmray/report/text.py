@@ -10,8 +10,8 @@ from plmray.stats.intervals import Estimate
 
 
 def table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
-    """A Markdown table that also reads well in a terminal: columns are padded."""
-    cells = [list(header), *[list(row) for row in rows]]
+    """A Markdown table that also reads well in a terminal: columns are padded, a bar within a cell is escaped."""
+    cells = [[cell.replace("|", "\\|") for cell in row] for row in (header, *rows)]
     widths = [max(len(row[column]) for row in cells) for column in range(len(header))]
     lines = [
         "| " + " | ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) + " |" for row in cells

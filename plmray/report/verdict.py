@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -127,20 +127,22 @@ def judge(
     sign = METRICS[metric].sign
     grid, ranking = _ranked([r for own in _shown(judged).values() for r in own], sign, confidence)
     rows = _candidate_rows(judged, grid, ranking, phase, METRICS[metric], confidence)
-    anchors = [r for r in judged if "random" in r.origin.split("+")] if phase == "replicate" else []
-    anchors = [r for r in anchors if r.reason in ("", FIXED_GRID)]
+    anchors = [r for r in judged if is_anchor(r)]
     contest = contest_of(rows, grid, ranking, sign, confidence)
     spread = pooled_seed_sd(ScoreGrid.from_results(judged).by_candidate(), confidence)
     anchor_grid = ScoreGrid.from_results(anchors)
     correlation = rank_correlation(judged)
+    shares = grid_shares(anchor_grid.scores, confidence) if anchors else None
     parameters = shares_of_parameters(anchors, space, confidence) if space else None
+    if parameters is not None and shares is not None:
+        parameters = replace(parameters, seed=shares.seed_share)  # one seed share in a report: that of the anchors
     return Verdict(
         metric=metric,
         phase=phase,
         candidates=tuple(rows),
         groups=tuple(_groups(judged, METRICS[metric], confidence)),
         spread=spread,
-        shares=grid_shares(anchor_grid.scores, confidence) if anchors else None,
+        shares=shares,
         parameters=parameters,
         anchors_missing=anchors_missing(len(anchor_grid.candidates), space) if space else 0,
         contest=contest,
@@ -157,6 +159,12 @@ def judge(
         test_scores=test_scores_of(judged, rows[0].candidate_id, confidence) if rows else None,
         warnings=tuple(cautions_of(results, phase, rows, grid, spread, contest, correlation, parameters)),
     )
+
+
+def is_anchor(result: TrialResult) -> bool:
+    """Whether a trial is one that no score has chosen: of a blindly drawn candidate, on the fixed grid of seeds."""
+    drawn = result.phase == "replicate" and "random" in result.origin.split("+")
+    return drawn and not result.varied and result.reason in ("", FIXED_GRID)
 
 
 def candidate_summaries(results: Iterable[TrialResult]) -> dict[str, dict[str, float]]:

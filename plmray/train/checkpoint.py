@@ -62,7 +62,7 @@ def _write(
     if scaling is not None:
         save_file({"mean": scaling[0].contiguous(), "sd": scaling[1].contiguous()}, folder / SCALING_FILE)
     if peft_config is not None:
-        (folder / "adapter_config.json").write_text(json.dumps(peft_config, indent=2))
+        (folder / "adapter_config.json").write_text(json.dumps(peft_config, indent=2), encoding="utf-8")
 
 
 def load_scaling(folder: Path) -> tuple[Tensor, Tensor] | None:

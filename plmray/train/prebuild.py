@@ -9,6 +9,8 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+from plmray.files import user_cache
+
 STALE_LOCK_S = 600.0
 PARTS = {"cpu_adam": "CPUAdamBuilder"}
 
@@ -16,8 +18,7 @@ PARTS = {"cpu_adam": "CPUAdamBuilder"}
 def extensions_folder() -> Path:
     """Compiled parts of this host: a home folder may be shared by hosts whose processors differ."""
     given = os.environ.get("TORCH_EXTENSIONS_DIR")
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    return Path(given) if given else cache / "plmray" / "torch_extensions" / socket.gethostname()
+    return Path(given) if given else user_cache() / "plmray" / "torch_extensions" / socket.gethostname()
 
 
 def prepare_environment(has_gpu: bool) -> None:

@@ -122,3 +122,35 @@ def test_bad_embeddings(
     data = load_data(tiny_sweep(tmp_path).spec.task, tmp_path)
     with pytest.raises(DataError, match=message):
         read_precomputed([given_file(tmp_path, sequences, rows, column)], data)
+
+
+def test_a_cache_folder_that_cannot_be_made_is_told_and_not_waited_for(tmp_path: Path) -> None:
+    """A file in the place of the folder: version 0.1.0 took it for a lock that somebody holds, and waited for ever."""
+    (tmp_path / "cache").write_text("no folder")
+    said: list[str] = []
+    source = Source()
+    found = EmbeddingCache(tmp_path / "cache" / "embeddings").get("key", COUNTS, source, said.append)
+    assert equal(found, Source()()) and source.calls == 1
+    assert len(said) == 1 and "embeddings are not kept" in said[0]
+
+
+def test_a_full_disk_costs_no_second_pass(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(path: Path, arrays: Arrays) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("plmray.data.embeddings.write_entry", full)
+    said: list[str] = []
+    source = Source()
+    found = EmbeddingCache(tmp_path).get("key", COUNTS, source, said.append)
+    assert equal(found, Source()()) and source.calls == 1 and "No space left" in said[0]
+
+
+def test_an_entry_that_another_process_makes_is_waited_for_with_a_word(tmp_path: Path) -> None:
+    said: list[str] = []
+    slow = threading.Thread(target=lambda: EmbeddingCache(tmp_path).get("key", COUNTS, Source(1.0)))
+    slow.start()
+    time.sleep(0.3)
+    second = Source()
+    EmbeddingCache(tmp_path).get("key", COUNTS, second, said.append)
+    slow.join()
+    assert second.calls == 0 and len(said) == 1 and "being computed by process" in said[0]

@@ -10,19 +10,25 @@ import subprocess
 import sys
 import time
 import urllib.request
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import yaml
 from pyarrow import parquet
 
+from plmray.data.datasets import load_data
+from plmray.errors import FolderError
 from plmray.orchestrate.begin import RunOptions
 from plmray.orchestrate.driver import Outcome, run_sweep
 from plmray.orchestrate.one import run_trial
 from plmray.orchestrate.sync import sync_folder
-from plmray.results import read_results
-from tests.examples import tiny_sweep, write_sweep
+from plmray.results import TrialResult, read_results, write_result
+from plmray.spec.load import LoadedSweep
+from tests.examples import sweep_tree, tiny_sweep, write_sweep, write_toy
+from tests.model.families import write_checkpoint
 
 
 def run(folder: Path, storage: str = "runs", **changes: Any) -> Outcome:
@@ -348,3 +354,49 @@ def test_a_sweep_of_an_earlier_version_can_be_resumed(tmp_path: Path) -> None:
     (path / "resolved.yaml").write_text(yaml.safe_dump(tree))
     with pytest.raises(FolderError, match=r"changed since this sweep began \(train\)"):
         SweepFolder(path).start(spec, resume=True, base=tmp_path)
+
+
+def files_of(folder: Path) -> dict[str, bytes]:
+    return {
+        str(f.relative_to(folder)): f.read_bytes() for f in folder.rglob("*") if f.is_file() and f.name != "sweep.log"
+    }
+
+
+@pytest.mark.parametrize("change", ["data", "weights", "schema"])
+def test_a_refused_resume_changes_nothing(change: str, tmp_path: Path) -> None:
+    """Facts were written before the check: a later export of the finished sweep failed falsely."""
+    train = {**sweep_tree()["train"], "backbone": "own", "adapter": {"kind": "none"}}
+    write_checkpoint("esm2", tmp_path / "own")
+    write_toy(tmp_path / "toy.csv", "protein", "regression")
+    task = {"files": "toy.csv", "shared_sequences": "allow"}
+    options = RunOptions(storage_path=tmp_path / "runs", local=True)
+
+    def load() -> LoadedSweep:
+        return tiny_sweep(tmp_path, task=task, train=train)
+
+    folder = run_sweep(load(), options, lambda text: None).folder
+    lost = {"state": "FAILED", "score": None, "test_score": None}
+    failed = TrialResult.from_dict({**read_results(folder)[0].to_dict(), **lost})
+    write_result(folder, failed)  # a resume would forget it and run it again
+    if change == "data":
+        text = (tmp_path / "toy.csv").read_text().splitlines()
+        (tmp_path / "toy.csv").write_text("\n".join([text[0], *text[2:]]) + "\n")
+    elif change == "weights":
+        write_checkpoint("esm2", tmp_path / "own", layers=2)
+    else:
+        tree = yaml.safe_load((folder / "resolved.yaml").read_text())
+        (folder / "resolved.yaml").write_text(yaml.safe_dump({k: v for k, v in tree.items() if k != "schema"}))
+    before = files_of(folder)
+    words = {"data": "are not those it began with", "weights": "weights", "schema": "under schema 1"}[change]
+    with pytest.raises(FolderError, match=words):
+        run_sweep(load(), replace(options, resume=True), lambda text: None)
+    assert files_of(folder) == before
+
+
+def test_kept_predictions_name_their_proteins(finished: tuple[Path, Outcome], tmp_path: Path) -> None:
+    _, outcome = finished
+    file = next((outcome.folder / "trials").glob("*/test_outputs.parquet"))
+    table = parquet.read_table(file)
+    data = load_data(tiny_sweep(tmp_path).spec.task, tmp_path)
+    assert table["id"].to_pylist() == list(data.splits["test"].ids)
+    assert table["target"].to_pylist() == pytest.approx(data.splits["test"].targets.tolist())

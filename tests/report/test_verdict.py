@@ -17,7 +17,7 @@ import pytest
 from plmray.report.headline import headline
 from plmray.report.html import page
 from plmray.report.markdown import markdown
-from plmray.report.verdict import Verdict, judge
+from plmray.report.verdict import Verdict, is_anchor, judge
 from plmray.report.write import to_json
 from plmray.results import TrialResult
 from plmray.spec.space import ChoiceDomain, FloatDomain
@@ -114,7 +114,7 @@ def test_smaller_is_better_for_an_error() -> None:
 
 
 CASES: dict[str, tuple[Sequence[TrialResult], str]] = {
-    "nothing": ([], "No candidate completed"),
+    "nothing": ([], "No trial has ended yet"),
     "all failed": ([trial("a", 1, None), trial("a", 2, None, error="")], "no message"),
     "one candidate": ([trial("a", s, 0.5 + 0.01 * s) for s in range(3)], "over 3 seeds"),
     "one candidate, one seed": ([trial("a", 1, 0.5)], "1 seed"),
@@ -271,3 +271,40 @@ def test_a_test_set_that_leaves_the_objective_undefined_is_told() -> None:
     verdict = judge(own, "auroc")
     assert any("undefined on the test proteins" in warning for warning in verdict.warnings)
     assert verdict.best is not None and math.isnan(verdict.best.test_mean.value)
+
+
+def test_the_figure_of_random_candidates_has_no_trial_that_scores_chose() -> None:
+    chosen = trial("a", 9, 0.9, reason="leader: P(best) .8")
+    held = [trial("a", 1, 0.5), trial("a", 2, 0.5, reason="")]
+    assert [is_anchor(r) for r in (*held, chosen)] == [True, True, False]
+    assert not is_anchor(trial("a", 1, 0.5, reason="confirmation")) and not is_anchor(trial("a", 1, 0.5, varied="init"))
+
+
+def test_a_report_has_one_seed_share() -> None:
+    results = sweep(24, 3, 0.02, lambda rate, head: 0.5 + 0.1 * rate + 0.05 * (head == "dense"))
+    verdict = judge(results, "spearman", space=SPACE)
+    assert verdict.parameters is not None and verdict.shares is not None
+    assert verdict.parameters.seed == verdict.shares.seed_share
+    assert len({line.split("|")[-2] for line in markdown(verdict, "s", {}).splitlines() if "| seed  " in line}) == 1
+
+
+def test_a_bar_in_a_name_breaks_no_table() -> None:
+    own = [trial("a", n, 0.5 + n / 100, parameters={"head.kind": "a|b"}) for n in range(3)]
+    text = markdown(judge(own, "spearman"), "s", {})
+    html = page(text, {})
+    assert "a|b" in re.sub("<[^>]*>", " ", html) and "\\|" not in html
+    for table in re.findall("<table>.*?</table>", html):
+        widths = {len(re.findall("<t[hd]>", row)) for row in re.findall("<tr>.*?</tr>", table)}
+        assert len(widths) == 1, table
+
+
+@pytest.mark.parametrize(
+    ("results", "words"),
+    [
+        ([], "No trial has ended yet: run the sweep again with --resume"),
+        ([trial("a", 1, None, state="PRUNED", error=None)], "every trial that ended was pruned"),
+        ([trial("a", 1, None)], "see the failures below"),
+    ],
+)
+def test_without_a_winner_the_reason_is_told(results: list[TrialResult], words: str) -> None:
+    assert words in headline(judge(results, "spearman"))

@@ -1,0 +1,130 @@
+"""Labels as people write them: lists of pandas, label sets with other separators, marks that mean no label.
+
+What is read as something else than it says is told in a note; what cannot be told apart is a fault.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from plmray.data.formats import Row
+from plmray.errors import Fault
+from plmray.metrics import Kind
+from plmray.spec.task import TaskSpec
+
+if TYPE_CHECKING:
+    from plmray.data.checks import SplitRows
+
+IGNORED_LABEL = -100.0  # Hugging Face's mark of what no loss is taken of; the study's notebooks write it
+NO_VALUE = 999.0  # CheZOD's mark of a residue without a measurement
+LABEL_SEPARATOR = ";"
+OTHER_SEPARATORS = "|,"
+_SEPARATORS = re.compile(r"[\s,;]+")
+_QUOTES = "'\""
+
+
+def words_of(text: str) -> list[str]:
+    """Labels between spaces, commas or semicolons; of a list as pandas and numpy write it, ``['H', 'E']`` or ``[0 1]``,
+    its items."""
+    stripped = text.strip()
+    if is_list(stripped):
+        stripped = stripped[1:-1]
+        return [word.strip(_QUOTES) for word in _SEPARATORS.split(stripped.strip()) if word.strip(_QUOTES)]
+    return [word for word in _SEPARATORS.split(stripped) if word]
+
+
+def is_list(text: str) -> bool:
+    return len(text) > 1 and (text[0], text[-1]) in (("[", "]"), ("(", ")"))
+
+
+def means_nothing(word: str, kind: Kind) -> str | None:
+    """What a label that is none means, in words; None for a label. 999 may well be a class."""
+    try:
+        value = float(word)
+    except ValueError:
+        return None
+    if value == IGNORED_LABEL:
+        return f"{IGNORED_LABEL:g} (Hugging Face's mark)"
+    return f"{NO_VALUE:g} (CheZOD's mark)" if value == NO_VALUE and kind == "regression" else None
+
+
+def as_read(rows: SplitRows, task: TaskSpec, notes: list[str]) -> SplitRows:
+    """Rows whose targets are in the form that the rest of the package knows; notes say what was taken for what."""
+    every = [row for group in rows.values() for row in group]
+    notes += _unread_keys(every)
+    if task.level == "residue":
+        notes += _gaps(every, task.kind)
+        return rows
+    if any(row.mask for row in every):
+        notes.append("masks are not read: they belong to level: residue")
+    if task.kind == "regression":
+        return rows
+    lists = sum(is_list(row.target) for row in every)
+    if lists:
+        notes.append(f"{lists} targets are lists in brackets and read as such")
+        rows = {name: [_unlisted(row, task) for row in group] for name, group in rows.items()}
+    return _label_sets(rows, notes) if task.kind == "multilabel" else rows
+
+
+def label_faults(rows: SplitRows, task: TaskSpec) -> Iterator[Fault]:
+    """Classes of proteins that are one set of labels in several orders, or marks of no label."""
+    if task.level == "residue" or task.kind not in ("binary", "classification"):
+        return
+    seen: dict[frozenset[str], Row] = {}
+    for row in (row for group in rows.values() for row in group):
+        if means_nothing(row.target, task.kind):
+            message = f"row {row.line}: target {row.target} means no label; remove the row"
+            yield Fault("task.columns.target", message, row.file, row.line)
+        labels = frozenset(_split_at(row.target, LABEL_SEPARATOR + OTHER_SEPARATORS))
+        first = seen.setdefault(labels, row)
+        if len(labels) > 1 and first.target != row.target:
+            message = f"'{first.target}' and '{row.target}' are one set of labels written in two ways"
+            advice = "set task.kind: multilabel, or write them alike"
+            yield Fault("task.kind", f"row {row.line}: {message}; {advice}", row.file, row.line)
+            return
+
+
+def _unread_keys(rows: Iterable[Row]) -> Iterator[str]:
+    counts = Counter(key for row in rows for key in row.unread)
+    if counts:
+        named = ", ".join(f"{key}= ({count})" for key, count in sorted(counts.items()))
+        yield f"keys of FASTA headers that are not read: {named}; those known are SET, TARGET, VALIDATION, MASK"
+
+
+def _gaps(rows: Iterable[Row], kind: Kind) -> Iterator[str]:
+    counts = Counter(meaning for row in rows for word in words_of(row.target) if (meaning := means_nothing(word, kind)))
+    for meaning, count in sorted(counts.items()):
+        yield f"{count:,} residues are labelled {meaning}: they have no label and do not count"
+
+
+def _unlisted(row: Row, task: TaskSpec) -> Row:
+    if not is_list(row.target):
+        return row
+    items = [part.strip().strip(_QUOTES) for part in row.target[1:-1].split(",")]
+    items = [item for item in items if item]
+    if task.kind != "multilabel" and len(items) != 1:
+        return row  # two classes of one protein: told as what it is, a class of that name
+    return replace(row, target=LABEL_SEPARATOR.join(items) or "-")
+
+
+def _label_sets(rows: SplitRows, notes: list[str]) -> SplitRows:
+    every = [row.target for group in rows.values() for row in group]
+    if any(LABEL_SEPARATOR in target for target in every):
+        return rows
+    found = [mark for mark in OTHER_SEPARATORS if any(mark in target for target in every)]
+    if not found:
+        return rows
+    notes.append(f"label sets are split at {' and '.join(repr(mark) for mark in found)}")
+    marks = "".join(found)
+    return {
+        name: [replace(row, target=LABEL_SEPARATOR.join(_split_at(row.target, marks))) for row in group]
+        for name, group in rows.items()
+    }
+
+
+def _split_at(text: str, marks: str) -> list[str]:
+    return [part.strip() for part in re.split(f"[{re.escape(marks)}]", text) if part.strip()]
