@@ -41,7 +41,10 @@ def _t5(checkpoint: str, family: Family, width: int, parameters: float, layers: 
 
 
 # Sources: the published checkpoints of ESM-1b (Rives et al. 2021), ESM2 (Lin et al. 2023), ProtTrans (Elnaggar et al.
-# 2021), ProstT5 (Heinzinger et al. 2024), Ankh (Elnaggar et al. 2023); the bundled one: assets/README.md.
+# 2021), ProstT5 (Heinzinger et al. 2024), Ankh (Elnaggar et al. 2023); the bundled one: assets/README.md. Judged by
+# tests/spec/test_outside_sources.py: names and layers of ESM by fair-esm, parameters by models built to these shapes.
+# Unproven here: the hub ids, which no test can fetch; marks and prefix of ProstT5 and Ankh, tested on small tokenizers
+# of our own making (the published ones are read when they are there, and refused where they put other marks).
 KNOWN_BACKBONES: dict[str, KnownBackbone] = {
     "esm2_t6_8M_UR50D": _esm2("esm2_t6_8M_UR50D", 6, 320, 20, 7.5e6),
     "esm2_t12_35M_UR50D": _esm2("esm2_t12_35M_UR50D", 12, 480, 20, 33.5e6),

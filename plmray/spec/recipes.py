@@ -1,7 +1,8 @@
 """The study's recipes by name: ``train: {recipe: paper, …}`` stands for settings; what is written beside it wins.
 
 A recipe leaves no trace of its own: a sweep is what its settings are. Source: Schmirler, Heinzinger & Rost 2024, the
-paper and its public notebooks.
+paper and its public notebooks. Trainable parameters are held to the published counts by tests. Unproven here, because
+the notebooks are in no test: rates, batch sizes and dropout.
 """
 
 from __future__ import annotations
