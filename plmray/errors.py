@@ -52,7 +52,7 @@ class FolderError(PlmrayError):
 class FolderInUse(FolderError):
     """A folder that somebody else holds for now. ``owner``: who, in words."""
 
-    def __init__(self, message: str, owner: str) -> None:
+    def __init__(self, message: str, owner: str = "another process") -> None:
         super().__init__(message)
         self.owner = owner
 

@@ -16,7 +16,9 @@ from click.testing import CliRunner
 from plmray.cli import cli
 from plmray.errors import SetupError
 from plmray.files import user_cache
-from tests.examples import ROOT, sweep_tree, write_sweep
+from plmray.orchestrate.begin import RunOptions
+from plmray.orchestrate.driver import run_sweep
+from tests.examples import ROOT, sweep_tree, tiny_sweep, write_sweep
 from tests.spec.test_vocabulary import with_weights
 
 
@@ -103,7 +105,8 @@ def test_where_tmp_cannot_be_written_another_folder_is_taken(tmp_path: Path, mon
 
 def test_a_report_reads_in_a_locale_without_utf8(tmp_path: Path) -> None:
     """Its file is UTF-8 wherever it is written, and a terminal shows what it can."""
-    file = write_sweep(tmp_path, search={"candidates": 2, "seeds": [0, 1], "sampler": "random"})
+    sweep = tiny_sweep(tmp_path, search={"candidates": 2, "seeds": [0, 1], "sampler": "random"})
+    run_sweep(sweep, RunOptions(storage_path=tmp_path / "runs", local=True), lambda text: None)
     environment = {**os.environ, "LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
     environment["PYTHONIOENCODING"] = "latin-1"  # knows ± and no Δ or ✓
 
@@ -113,7 +116,6 @@ def test_a_report_reads_in_a_locale_without_utf8(tmp_path: Path) -> None:
         assert done.returncode == 0, done.stderr.decode("utf-8", "replace")
         return done.stdout.decode("latin-1")
 
-    plmray("run", str(file), "--local", "-y", "--storage-path", "runs")
     assert "Candidates" in plmray("report", "runs/tiny")
     assert "Δ" in (tmp_path / "runs" / "tiny" / "report.html").read_text(encoding="utf-8")
 

@@ -64,7 +64,9 @@ class EncodedSplit:
         parts = (self.targets, self.counted, self.embeddings)
         digest = hashlib.sha256("\n".join((self.tokens_key, *self.ids)).encode())
         for part in parts:
-            digest.update(b"-" if part is None else f"{part.dtype} {part.shape}".encode() + part.tobytes())
+            digest.update(b"-" if part is None else f"{part.dtype} {part.shape}".encode())
+            if part is not None and part.size:
+                digest.update(np.ascontiguousarray(part).data)  # as it lies: it may be gigabytes
         return digest.hexdigest()
 
     @property

@@ -15,8 +15,8 @@ from plmray.errors import DataError, Fault
 from plmray.spec.task import ColumnsSpec
 
 FASTA_SUFFIXES = (".fasta", ".fa", ".faa")
-# A value runs to the next key, so that it may hold spaces.
-_FASTA_FIELD = re.compile(r"(?:^|(?<=\s))([A-Za-z_]+)=(.*?)(?=\s+[A-Za-z_]+=|$)")
+# A value runs to the next key; that of TARGET may hold spaces.
+_FASTA_FIELD = re.compile(r"(?:^|(?<=\s))([\w-]+)=(.*?)(?=\s+[\w-]+=|$)")
 FASTA_KEYS = ("SET", "TARGET", "VALIDATION", "MASK")
 PARTNER_KEYS = ("INTERACTOR", "SEQINTERACTOR")
 _DEEPLOC_LOCATION = re.compile(r"([A-Za-z][\w./-]*?)-[MSU]\b")  # membrane, soluble, unknown
@@ -103,9 +103,9 @@ def _parquet(path: Path, columns: ColumnsSpec) -> Iterator[Row]:
 
 
 def _text(value: object) -> str:
-    """A cell as a CSV file would have it; a list of labels as one text."""
+    """A cell as a CSV file of pandas would have it, lists too."""
     if isinstance(value, list):
-        return " ".join("nan" if label is None else str(label) for label in value)
+        return f"[{', '.join('nan' if label is None else repr(label) for label in value)}]"
     return "" if value is None else str(value)
 
 
@@ -144,7 +144,8 @@ def _row(path: Path, line: int, named: dict[str, str]) -> Row:
 def _fasta_row(path: Path, entry: Entry) -> Row:
     """``>id SET=train TARGET=1.5 VALIDATION=False MASK=110`` (FLIP, biotrainer), or ``>id Location-M`` (DeepLoc)."""
     found = {key: value.strip() for key, value in _FASTA_FIELD.findall(entry.description)}
-    fields = {key.upper(): value for key, value in found.items() if key.upper() in FASTA_KEYS}
+    known = {key.upper(): value for key, value in found.items() if key.upper() in FASTA_KEYS}
+    fields = {key: value if key == "TARGET" else value.partition(" ")[0] for key, value in known.items()}
     partner = next((key for key in found if key.upper() in PARTNER_KEYS), None)
     if partner is not None:
         message = f"row {entry.line}: '{entry.id}' is one of a pair of proteins ({partner}=)"

@@ -5,6 +5,7 @@ What is read as something else than it says is told in a note; what cannot be to
 
 from __future__ import annotations
 
+import ast
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator
@@ -72,7 +73,10 @@ def as_read(rows: SplitRows, task: TaskSpec, notes: list[str]) -> SplitRows:
 
 def label_faults(rows: SplitRows, task: TaskSpec) -> Iterator[Fault]:
     """Classes of proteins that are one set of labels in several orders, or marks of no label."""
-    if task.level == "residue" or task.kind not in ("binary", "classification"):
+    if task.level == "residue" or task.kind == "regression":
+        return
+    if task.kind == "multilabel":
+        yield from _vectors(rows)
         return
     seen: dict[frozenset[str], Row] = {}
     for row in (row for group in rows.values() for row in group):
@@ -86,6 +90,15 @@ def label_faults(rows: SplitRows, task: TaskSpec) -> Iterator[Fault]:
             advice = "set task.kind: multilabel, or write them alike"
             yield Fault("task.kind", f"row {row.line}: {message}; {advice}", row.file, row.line)
             return
+
+
+def _vectors(rows: SplitRows) -> Iterator[Fault]:
+    """Rows of 0 and 1 are places of labels, which this reads by name."""
+    every = [row for group in rows.values() for row in group]
+    found = {label for row in every for label in _split_at(row.target, LABEL_SEPARATOR)}
+    if every and found <= {"0", "1"} and len(found) == 2:
+        message = "label sets hold 0 and 1 alone; write the names of a protein's labels, as in a;b, or - for none"
+        yield Fault("task.columns.target", message, every[0].file)
 
 
 def _unread_keys(rows: Iterable[Row]) -> Iterator[str]:
@@ -104,11 +117,20 @@ def _gaps(rows: Iterable[Row], kind: Kind) -> Iterator[str]:
 def _unlisted(row: Row, task: TaskSpec) -> Row:
     if not is_list(row.target):
         return row
-    items = [part.strip().strip(_QUOTES) for part in row.target[1:-1].split(",")]
-    items = [item for item in items if item]
-    if task.kind != "multilabel" and len(items) != 1:
+    items = items_of(row.target)
+    if task.kind != "multilabel" and (len(items) != 1 or row.target[0] == "("):
         return row  # two classes of one protein: told as what it is, a class of that name
     return replace(row, target=LABEL_SEPARATOR.join(items) or "-")
+
+
+def items_of(text: str) -> list[str]:
+    """Items of a list as Python or numpy writes it; those in quotes may hold commas and spaces."""
+    try:
+        items = ast.literal_eval(text)
+        return [str(item).strip() for item in (items if isinstance(items, list | tuple) else [items])]
+    except (ValueError, SyntaxError, MemoryError, RecursionError):
+        quoted = [a or b for a, b in re.findall(r"'([^']*)'|\"([^\"]*)\"", text)]
+        return [item.strip() for item in quoted] or words_of(text)
 
 
 def _label_sets(rows: SplitRows, notes: list[str]) -> SplitRows:

@@ -14,7 +14,7 @@ from plmray.model.tokens import ResidueTokenizer, tokenizer_by_rules, tokenizer_
 from plmray.spec.families import FAMILIES
 from plmray.spec.names import cached_snapshot, esm_tokens, family, known_backbone, local_folder
 from plmray.spec.train import BackboneSpec, ShapeSpec
-from plmray.spec.vocabulary import ESM_TOKENS
+from plmray.spec.vocabulary import ESM_TOKENS, TOKENIZER_FILES
 
 # Dropout of the encoder's own by the names that architectures give it.
 _NO_DROPOUT: dict[str, dict[str, float]] = {
@@ -58,20 +58,18 @@ def load_tokenizer(backbone: BackboneSpec, folder: Path) -> ResidueTokenizer:
 
 def fetch_weights(backbone: BackboneSpec, folder: Path) -> None:
     """Have a hub checkpoint on this machine before ids are made of it. Raises SetupError when it cannot be had."""
-    if (
-        backbone.embeddings
-        or backbone.init == "random"
-        or local_folder(backbone.name, folder)
-        or cached_snapshot(backbone)
-    ):
+    if backbone.embeddings or backbone.init == "random" or local_folder(backbone.name, folder):
         return
+    snapshot = cached_snapshot(backbone)
+    if snapshot is not None and any((snapshot / name).is_file() for name in TOKENIZER_FILES):
+        return  # whole: without its tokenizer another program fetched it, for its weights alone
     from huggingface_hub import snapshot_download
 
     source, revision = source_of(backbone, folder)
     patterns = ["*.json", "*.txt", "*.model", "*.safetensors"]
     try:
-        snapshot = Path(snapshot_download(source, revision=revision, allow_patterns=patterns))
-        if not any(snapshot.glob("*.safetensors")):
+        found = Path(snapshot_download(source, revision=revision, allow_patterns=patterns))
+        if not any(found.glob("*.safetensors")):
             snapshot_download(source, revision=revision, allow_patterns=["pytorch_model*.bin"])
     except Exception as error:  # the hub's own errors share no base class
         raise _not_loaded(source, error) from error

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from plmray.data.datasets import ProteinData
-from plmray.errors import SetupError
+from plmray.errors import Fault, SetupError, SpecError
 from plmray.lock import FolderLock
 from plmray.metrics import METRICS
 from plmray.model.backbones import fetch_weights
@@ -37,6 +37,8 @@ from plmray.report.verdict import candidate_summaries
 from plmray.report.write import judge_folder
 from plmray.results import TrialResult, costs_summary, read_costs, write_costs
 from plmray.spec.load import LoadedSweep
+from plmray.spec.model_checks import model_faults
+from plmray.spec.strict_yaml import dotted
 from plmray.spec.sweep import SweepSpec
 from plmray.storage import home_of
 from plmray.trial import Candidate, Identifier
@@ -105,6 +107,7 @@ class Driver:
                 f"{self.spec.train.backbone.name} turned out to be of family {self.sweep.family}: now that it is here, "
                 "start the sweep again, so that its settings are judged by that"
             )
+        require_backbones(self.spec, self.sweep.folder)
         make_place, has_gpu, close_place = self._open_place()
         try:
             with self.signals:
@@ -115,6 +118,8 @@ class Driver:
     def _run(self, make_place: Callable[[Bench], Place], has_gpu: bool) -> Outcome:
         identifier = make_identifier(self.sweep, self.data.hash, has_gpu)
         require_same(self.folder, identifier)
+        if self.options.replay_from is not None:
+            self.folder.keep_records()
         if self.options.resume:
             self.folder.forget_failed()
         plan = make_plan(self.spec, data_facts(self.sweep, self.data), identifier, self.sweep.family)
@@ -265,6 +270,13 @@ class Driver:
             tracking_uri=redacted(tracker.mirror.uri),
             tracking_complete=complete,
         )
+
+
+def require_backbones(spec: SweepSpec, folder: Path) -> None:
+    """Raise SpecError where checkpoints that have just been fetched turn out not to fit the sweep."""
+    faults = [Fault(dotted(place), message) for place, message in model_faults(spec, folder)]
+    if faults:
+        raise SpecError(faults)
 
 
 def searched_backbones(spec: SweepSpec) -> list[str]:

@@ -72,7 +72,7 @@ class SweepFolder:
             elif not half.name.startswith(".lock"):  # of another driver that tries the lock
                 half.unlink(missing_ok=True)
         file = self.path / "resolved.yaml"
-        if file.exists() and (self.candidates or self.results):
+        if file.exists() and (self.candidates or self.results or resume):
             require_schema(self.path, self.address)
         if not file.exists() or not (self.candidates or self.results or resume):
             self.write(file.name, yaml.safe_dump(_resolved(spec, base), sort_keys=False))
@@ -107,9 +107,11 @@ class SweepFolder:
         self.write(FACTS_FILE, json.dumps(facts, indent=1))
 
     def adopt_records(self, other: Path) -> None:
-        """Take candidates and decisions of another sweep over."""
+        """Take candidates and decisions of another sweep over, in memory: ``keep_records`` writes them."""
         self.candidates += read_candidates(other / "candidates.jsonl")
         self.decisions += read_decisions(other / "decisions.jsonl")
+
+    def keep_records(self) -> None:
         for name, target in (("candidates.jsonl", self.candidates), ("decisions.jsonl", self.decisions)):
             if target:
                 self.write(name, "".join(json.dumps(line) + "\n" for line in target))

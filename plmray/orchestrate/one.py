@@ -17,6 +17,7 @@ from plmray.orchestrate.worker import Worker
 from plmray.results import TrialResult
 from plmray.spec.checks import with_parameters
 from plmray.spec.load import LoadedSweep
+from plmray.spec.names import backbone_fault, tokens_key
 
 
 def run_trial(
@@ -33,7 +34,14 @@ def run_trial(
 
     if sweep.spec.resources.workers > 1:
         raise SetupError(f"plmray trial is one process, the sweep asks for {sweep.spec.resources.workers} workers")
-    fetch_weights(with_parameters(sweep.spec.train, parameters).backbone, sweep.folder)
+    backbone = with_parameters(sweep.spec.train, parameters).backbone
+    for needed in (sweep.spec.train.backbone, backbone):
+        fetch_weights(needed, sweep.folder)
+    fault = backbone_fault(backbone, sweep.folder)
+    if fault is None and tokens_key(backbone, sweep.folder) != tokens_key(sweep.spec.train.backbone, sweep.folder):
+        fault = f"{backbone.name} reads other tokens than {sweep.spec.train.backbone.name}; give it a sweep of its own"
+    if fault is not None:
+        raise SetupError(f"train.backbone: {fault}")
     data = load_checked(sweep, data_root)
     identifier = make_identifier(sweep, data.hash, torch.cuda.is_available())
     candidate = identifier.candidate(parameters, "given")

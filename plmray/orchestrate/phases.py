@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from plmray.errors import FolderError
 from plmray.metrics import METRICS
 from plmray.orchestrate.folder import SweepFolder
 from plmray.orchestrate.jobs import Job, JobSource, Report, Wait, job_key
@@ -213,7 +214,11 @@ class SearchPhase(Phase):
             self.search.tell(number, None, failed=True)
             number, parameters = self.search.ask(record["parameters"])
         candidate = self.identifier.candidate(parameters, origin)
-        assert candidate.id == record["id"]  # begin.require_same has looked
+        if candidate.id != record["id"]:  # begin.require_same has looked at what is recorded, not at a space that grew
+            raise FolderError(
+                f"{self.folder.address}: candidate {record['id']} of this sweep is {candidate.id} now; its space "
+                "changed since. Undo the change, or use another name."
+            )
         self.numbers[candidate.id] = number
         for decision in self.folder.decisions:  # the rungs, as they stood
             if decision["kind"] == "rung" and decision["candidate_id"] == candidate.id:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+from collections import OrderedDict
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,7 @@ from torch import Tensor, nn
 from plmray.data.batches import EncodedSplit
 from plmray.packed.encoder import Sequences, batches_of, prefix_states
 
+PARTS_KEPT = 6  # of a task: training, validation and test proteins, under two draws of the split
 MEMORY_LIMIT_BYTES = 4 * 2**30  # larger ones lie in a file
 
 
@@ -25,13 +27,16 @@ class PrefixCache:
     def __init__(self, encoder: nn.Module, layers: int, width: int, dtype: torch.dtype, tokens_at_once: int) -> None:
         self.encoder, self.layers, self.width = encoder, layers, width
         self.dtype, self.tokens_at_once = dtype, tokens_at_once
-        self._made: dict[str, Tensor] = {}
+        self._made: OrderedDict[str, Tensor] = OrderedDict()
 
     def states(self, split: EncodedSplit, rows: NDArray[np.int64], device: torch.device) -> Tensor:
         """(tokens, width) of some proteins of a split, end to end."""
         made = self._made.get(split.tokens_key)
         if made is None:
+            while len(self._made) >= PARTS_KEPT:
+                self._made.popitem(last=False)
             made = self._made[split.tokens_key] = self._make(split, device)
+        self._made.move_to_end(split.tokens_key)
         return torch.cat([made[split.offsets[row] : split.offsets[row + 1]] for row in rows]).to(device)
 
     def _make(self, split: EncodedSplit, device: torch.device) -> Tensor:

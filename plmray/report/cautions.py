@@ -30,7 +30,7 @@ def cautions_of(
     yield from _of_selection(results, phase, rows)
     yield from _of_seeds(rows, grid, spread)
     if any(r.test_scores and r.test_score is None for r in results):
-        yield "the objective is undefined on the test proteins (their targets are all alike): it has no test score"
+        yield "the objective is undefined on the test proteins (all alike, or none positive): it has no test score"
     if contest is not None and contest.flips_on is not None:
         yield (
             f"on the {contest.flips_on} scale the difference between the two best changes its verdict: scores near "

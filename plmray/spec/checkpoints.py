@@ -8,6 +8,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from plmray.spec.vocabulary import TOKENIZER_FILES
+
 LFS_POINTER = b"version https://git-lfs"
 WEIGHT_FILES = ("*.safetensors", "pytorch_model*.bin")
 
@@ -40,7 +42,7 @@ def files_fault(snapshot: Path) -> str | None:
     weights = weight_files(snapshot)
     if not weights:
         return f"{snapshot} has no weights (no {' or '.join(WEIGHT_FILES)}); download the checkpoint whole"
-    for file in [*weights, *sorted(snapshot.glob("*.txt")), *sorted(snapshot.glob("*.model"))]:
+    for file in [*weights, *(snapshot / name for name in TOKENIZER_FILES if (snapshot / name).is_file())]:
         with file.open("rb") as stream:
             if stream.read(len(LFS_POINTER)) == LFS_POINTER:
                 return _pointer(file, file.stat().st_size)

@@ -9,11 +9,11 @@ from typing import Any, get_args
 from plmray.errors import nearest_name
 from plmray.spec.families import FAMILIES, Family
 from plmray.spec.known_tasks import KNOWN_DATASETS, KNOWN_TASKS
-from plmray.spec.names import backbone_fault, family, is_there, known_backbone, longest_residues
+from plmray.spec.names import backbone_fault, family, is_there, known_backbone, longest_residues, tokens_key
 from plmray.spec.space import ChoiceDomain, FloatDomain, IntDomain, OrdinalDomain
 from plmray.spec.strict_yaml import Place
 from plmray.spec.sweep import SweepSpec
-from plmray.spec.train import PROTEIN_HEADS, RESIDUE_HEADS, HeadKind, PeftMethod
+from plmray.spec.train import PROTEIN_HEADS, RESIDUE_HEADS, BackboneSpec, HeadKind, PeftMethod
 
 AnyDomain = FloatDomain | IntDomain | ChoiceDomain | OrdinalDomain
 Found = Iterator[tuple[Place, str]]
@@ -107,8 +107,14 @@ def _searched_backbone_faults(spec: SweepSpec, names: list[Any], own: str, folde
         message = backbone_fault(backbone, folder)
         if message:
             yield place, message
-        elif family(backbone, folder) != own:
-            yield place, f"{name} and {spec.train.backbone.name} read different tokens; give each family its own sweep"
+        elif family(backbone, folder) != own or not _same_tokens(spec.train.backbone, backbone, folder):
+            yield place, f"{name} and {spec.train.backbone.name} read different tokens; give each its own sweep"
+
+
+def _same_tokens(one: BackboneSpec, other: BackboneSpec, folder: Path) -> bool:
+    """As far as both are here: a checkpoint that is not is looked at once it has been fetched."""
+    keys = [tokens_key(backbone, folder) for backbone in (one, other)]
+    return None in keys or keys[0] == keys[1]
 
 
 def _engine_faults(spec: SweepSpec) -> Found:

@@ -193,7 +193,27 @@ def esm_tokens(backbone: BackboneSpec, folder: Path) -> ResidueTokens | None:
 
 def _esm_tokens_of(snapshot: Path) -> ResidueTokens | None:
     config = read_config(snapshot)
-    return checkpoint_tokens(snapshot, int(config.get("vocab_size", 0))) if config.get("model_type") == "esm" else None
+    return (
+        checkpoint_tokens(snapshot, int(config.get("vocab_size") or 0)) if config.get("model_type") == "esm" else None
+    )
+
+
+def tokens_key(backbone: BackboneSpec, folder: Path) -> str | None:
+    """Hash of which token a backbone reads each residue as; None where that is not here yet, or cannot be read."""
+    own = FAMILIES[family(backbone, folder)]
+    try:
+        tokens = esm_tokens(backbone, folder) if own.model_type == "esm" else None
+    except ValueError:
+        return None
+    if tokens is not None:
+        return content_hash(tokens.as_list())
+    snapshot = _snapshot(backbone, folder)
+    return None if snapshot is None else content_hash(_tokenizer_hashes(snapshot))
+
+
+def _tokenizer_hashes(snapshot: Path) -> list[list[str]]:
+    files = (snapshot / name for name in TOKENIZER_FILES)
+    return [[file.name, file_hash(file)] for file in files if file.is_file()]
 
 
 def longest_residues(backbone: BackboneSpec, folder: Path) -> int | None:
@@ -229,8 +249,7 @@ def weights_hash(backbone: BackboneSpec, folder: Path) -> str:
     tokens = _esm_tokens_of(snapshot)
     if tokens is not None:
         return content_hash([*files, tokens.as_list()])
-    vocabulary = (snapshot / name for name in TOKENIZER_FILES)
-    return content_hash([*files, *([file.name, file_hash(file)] for file in vocabulary if file.is_file())])
+    return content_hash([*files, *_tokenizer_hashes(snapshot)])
 
 
 def cached_snapshot(backbone: BackboneSpec) -> Path | None:
