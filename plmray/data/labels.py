@@ -5,7 +5,6 @@ What is read as something else than it says is told in a note; what cannot be to
 
 from __future__ import annotations
 
-import ast
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator
@@ -125,12 +124,8 @@ def _unlisted(row: Row, task: TaskSpec) -> Row:
 
 def items_of(text: str) -> list[str]:
     """Items of a list as Python or numpy writes it; those in quotes may hold commas and spaces."""
-    try:
-        items = ast.literal_eval(text)
-        return [str(item).strip() for item in (items if isinstance(items, list | tuple) else [items])]
-    except (ValueError, SyntaxError, MemoryError, RecursionError):
-        quoted = [a or b for a, b in re.findall(r"'([^']*)'|\"([^\"]*)\"", text)]
-        return [item.strip() for item in quoted] or words_of(text)
+    quoted = re.findall(r"'([^']*)'|\"([^\"]*)\"", text)
+    return [(single or double).strip() for single, double in quoted] if quoted else words_of(text)
 
 
 def _label_sets(rows: SplitRows, notes: list[str]) -> SplitRows:

@@ -10,6 +10,7 @@ from click.testing import CliRunner
 
 from plmray.cli import cli
 from plmray.data.datasets import ProteinData, load_data
+from plmray.data.labels import items_of
 from plmray.errors import DataError
 from plmray.spec.task import TaskSpec
 from tests.examples import sweep_tree, write_sweep
@@ -115,3 +116,39 @@ def test_validate_and_plan_say_what_the_data_are(cases: Path, tmp_path: Path) ->
             done = CliRunner().invoke(cli, [command, str(write_sweep(tmp_path, **tree))])
             assert done.exit_code == 0, done.output
             assert all(word in done.output for word in words), done.output
+
+
+@pytest.mark.parametrize(
+    ("text", "items"),
+    [
+        ("['a', 'b']", ["a", "b"]),
+        ("['a' 'b']", ["a", "b"]),
+        ("['Cell wall, outer', \"x\"]", ["Cell wall, outer", "x"]),
+        ("[]", []),
+        ("[a, b]", ["a", "b"]),
+    ],
+)
+def test_items_of_lists_as_python_and_numpy_write_them(text: str, items: list[str]) -> None:
+    assert items_of(text) == items
+
+
+def test_label_sets_as_places_are_refused(tmp_path: Path) -> None:
+    rows = [f'MKV{a},"[{n % 2}, {(n + 1) % 2}, 1]",train,{n > 2}' for n, a in enumerate("ACDEF")]
+    (tmp_path / "t.csv").write_text("\n".join(["sequence,target,set,validation", *rows]) + "\n")
+    with pytest.raises(DataError, match="label sets hold 0 and 1 alone"):
+        load_data(TaskSpec.model_validate({"files": "t.csv", "kind": "multilabel"}), tmp_path)
+
+
+def test_lists_of_parquet_are_label_sets(tmp_path: Path) -> None:
+    import pyarrow as pa
+    from pyarrow import parquet
+
+    columns = {
+        "sequence": [f"MKV{a}" for a in "ACDEFG"],
+        "target": [["A", "B c"], ["B c"], ["A"], [], ["A", "B c"], ["A"]],
+        "set": ["train"] * 6,
+        "validation": ["False"] * 4 + ["True"] * 2,
+    }
+    parquet.write_table(pa.table(columns), tmp_path / "t.parquet")
+    data = load_data(TaskSpec.model_validate({"files": "t.parquet", "kind": "multilabel"}), tmp_path)
+    assert data.classes == ("A", "B c") and data.splits["train"].targets.tolist() == [[1, 1], [0, 1], [1, 0], [0, 0]]

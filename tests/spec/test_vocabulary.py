@@ -173,3 +173,22 @@ def test_positions_of_transformers_own_encoders() -> None:
 def rewrite(folder: Path, **changes: Any) -> None:
     config = json.loads((folder / "config.json").read_text())
     (folder / "config.json").write_text(json.dumps({**config, **changes}))
+
+
+def test_encoders_of_one_family_and_two_vocabularies_do_not_share_a_sweep(saprot: Path, tmp_path: Path) -> None:
+    """All candidates read the tokens of one table: one of another order would train on wrong residues."""
+    from plmray.errors import SpecError
+    from plmray.spec.load import load_sweep
+    from tests.examples import write_sweep
+
+    other = tmp_path / "other"
+    shutil.copytree(saprot, other)
+    space = {"backbone.name": {"kind": "choice", "values": ["saprot", "other"]}}
+    train = {"backbone": "saprot", "adapter": {"kind": "none"}, "pooling": "mean"}
+    load_sweep(write_sweep(tmp_path, train=train, space=space))
+    lines = (other / "vocab.txt").read_text().split()
+    one, two = lines.index("D#"), lines.index("T#")
+    lines[one], lines[two] = lines[two], lines[one]
+    (other / "vocab.txt").write_text("\n".join(lines))
+    with pytest.raises(SpecError, match="read different tokens"):
+        load_sweep(write_sweep(tmp_path, train=train, space=space))
