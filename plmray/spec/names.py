@@ -120,6 +120,11 @@ def _snapshot(backbone: BackboneSpec, folder: Path) -> Path | None:
     return local_folder(backbone.name, folder) or cached_snapshot(backbone)
 
 
+def _read_snapshot(backbone: BackboneSpec, folder: Path) -> Path | None:
+    """The folder whose files a backbone is read from; None for random weights, given embeddings, and what is not here."""
+    return _snapshot(backbone, folder) if backbone.init == "pretrained" and not backbone.embeddings else None
+
+
 def _family_of(snapshot: Path) -> Family | None:
     """The family of a checkpoint folder; None for an architecture that is none of them, or a broken configuration."""
     try:
@@ -187,15 +192,15 @@ def _checkpoint_fault(backbone: BackboneSpec, snapshot: Path) -> str | None:
 
 def esm_tokens(backbone: BackboneSpec, folder: Path) -> ResidueTokens | None:
     """The residue tokens of an ESM encoder; None where only transformers can read its tokenizer. Raises ValueError."""
-    snapshot = _snapshot(backbone, folder) if backbone.init == "pretrained" and not backbone.embeddings else None
+    snapshot = _read_snapshot(backbone, folder)
     return built_in_tokens() if snapshot is None else _esm_tokens_of(snapshot)
 
 
 def _esm_tokens_of(snapshot: Path) -> ResidueTokens | None:
     config = read_config(snapshot)
-    return (
-        checkpoint_tokens(snapshot, int(config.get("vocab_size") or 0)) if config.get("model_type") == "esm" else None
-    )
+    if config.get("model_type") != "esm":
+        return None
+    return checkpoint_tokens(snapshot, int(config.get("vocab_size") or 0))
 
 
 def tokens_key(backbone: BackboneSpec, folder: Path) -> str | None:
@@ -219,7 +224,7 @@ def _tokenizer_hashes(snapshot: Path) -> list[list[str]]:
 def longest_residues(backbone: BackboneSpec, folder: Path) -> int | None:
     """The longest protein that an encoder has positions for; None where there is no such limit."""
     own = FAMILIES[family(backbone, folder)]
-    snapshot = _snapshot(backbone, folder) if backbone.init == "pretrained" and not backbone.embeddings else None
+    snapshot = _read_snapshot(backbone, folder)
     if snapshot is None:
         return own.max_residues
     try:

@@ -14,7 +14,7 @@ from typing import Any
 AMINO_ACIDS = "ACDEFGHIKLMNPQRSTVWYX"
 UNUSUAL = "OBUZJ"  # become X before tokenising; the stored sequence is never changed
 
-# Tokens of ESM-1b and ESM2 in order. Source, and judge in tests/model/test_vocabulary.py: the alphabet "ESM-1b" of the
+# Tokens of ESM-1b and ESM2 in order. Source, and judge in tests/spec/test_vocabulary.py: the alphabet "ESM-1b" of the
 # package fair-esm 2.0.0, and the vocab.txt of published checkpoints.
 ESM_TOKENS = (
     *("<cls>", "<pad>", "<eos>", "<unk>"),
