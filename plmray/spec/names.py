@@ -121,7 +121,7 @@ def _snapshot(backbone: BackboneSpec, folder: Path) -> Path | None:
 
 
 def _read_snapshot(backbone: BackboneSpec, folder: Path) -> Path | None:
-    """The folder whose files a backbone is read from; None for random weights, given embeddings, and what is not here."""
+    """The folder that a backbone is read from; None for random weights, given embeddings, and what is not here."""
     return _snapshot(backbone, folder) if backbone.init == "pretrained" and not backbone.embeddings else None
 
 
