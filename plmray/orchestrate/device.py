@@ -59,12 +59,6 @@ class Kept:
         thing: Made = self._things[key]
         return thing
 
-    def __len__(self) -> int:
-        return len(self._things)
-
-    def clear(self) -> None:
-        self._things.clear()
-
 
 class Device:
     """Owned by whoever trains in this process: a host, a worker, a reused process of Ray Tune.
