@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 IGNORED_LABEL = -100.0  # Hugging Face's mark of what no loss is taken of; the study's notebooks write it
 NO_VALUE = 999.0  # CheZOD's mark of a residue without a measurement
-LABEL_SEPARATOR = ";"
+LABEL_SEPARATOR, NO_LABELS = ";", "-"
 OTHER_SEPARATORS = "|,"
 _SEPARATORS = re.compile(r"[\s,;]+")
 _QUOTES = "'\""
@@ -63,7 +63,7 @@ def as_read(rows: SplitRows, task: TaskSpec, notes: list[str]) -> SplitRows:
         notes.append("masks are not read: they belong to level: residue")
     if task.kind == "regression":
         return rows
-    lists = sum(is_list(row.target) for row in every)
+    lists = sum(_is_square(row.target) for row in every)
     if lists:
         notes.append(f"{lists} targets are lists in brackets and read as such")
         rows = {name: [_unlisted(row, task) for row in group] for name, group in rows.items()}
@@ -71,7 +71,7 @@ def as_read(rows: SplitRows, task: TaskSpec, notes: list[str]) -> SplitRows:
 
 
 def label_faults(rows: SplitRows, task: TaskSpec) -> Iterator[Fault]:
-    """Classes of proteins that are one set of labels in several orders, or marks of no label."""
+    """Classes of proteins that are lists, one set of labels in several orders, or marks of no label."""
     if task.level == "residue" or task.kind == "regression":
         return
     if task.kind == "multilabel":
@@ -82,6 +82,12 @@ def label_faults(rows: SplitRows, task: TaskSpec) -> Iterator[Fault]:
         if means_nothing(row.target, task.kind):
             message = f"row {row.line}: target {row.target} means no label; remove the row"
             yield Fault("task.columns.target", message, row.file, row.line)
+        if _is_square(row.target):
+            message = (
+                f"row {row.line}: target {row.target} is a list of classes; for label sets set task.kind: multilabel"
+            )
+            yield Fault("task.kind", message, row.file, row.line)
+            return
         labels = frozenset(_split_at(row.target, LABEL_SEPARATOR + OTHER_SEPARATORS))
         first = seen.setdefault(labels, row)
         if len(labels) > 1 and first.target != row.target:
@@ -114,12 +120,16 @@ def _gaps(rows: Iterable[Row], kind: Kind) -> Iterator[str]:
 
 
 def _unlisted(row: Row, task: TaskSpec) -> Row:
-    if not is_list(row.target):
-        return row
+    if not _is_square(row.target):
+        return row  # what stands in round brackets may be a name
     items = items_of(row.target)
-    if task.kind != "multilabel" and (len(items) != 1 or row.target[0] == "("):
-        return row  # two classes of one protein: told as what it is, a class of that name
-    return replace(row, target=LABEL_SEPARATOR.join(items) or "-")
+    if task.kind != "multilabel" and len(items) != 1:
+        return row  # several classes of one protein: a fault
+    return replace(row, target=LABEL_SEPARATOR.join(items) or NO_LABELS)
+
+
+def _is_square(text: str) -> bool:
+    return is_list(text) and text[0] == "["
 
 
 def items_of(text: str) -> list[str]:

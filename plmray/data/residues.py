@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Collection, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -18,7 +17,6 @@ from plmray.spec.task import ColumnsSpec
 
 NO_LABEL = "-."  # in the place of a class
 NO_VALUE_ABOVE = 900.0  # CheZOD writes 999 where nothing was measured
-_SEPARATORS = re.compile(r"[\s,;]+")
 
 
 def read_labelled(sequences: Path, labels: Path | None, masks: Path | None, columns: ColumnsSpec) -> list[Row]:
@@ -75,7 +73,7 @@ def _line_values(file: Path) -> Iterator[tuple[str, list[str]]]:
             message = f"row {number}: '{line[:20]}' is no line of labels; expected 'id: value, value, …'"
             raise DataError([Fault("task.labels", message, str(file), number)])
         if colon:
-            yield name.strip(), [value for value in _SEPARATORS.split(text.strip()) if value]
+            yield name.strip(), words_of(text)
 
 
 def _folder_values(rows: list[Row], folder: Path) -> Iterator[tuple[str, list[str]]]:

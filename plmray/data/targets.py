@@ -11,15 +11,13 @@ from numpy.typing import NDArray
 
 from plmray.data import residues
 from plmray.data.formats import Row
-from plmray.data.labels import LABEL_SEPARATOR
+from plmray.data.labels import LABEL_SEPARATOR, NO_LABELS
 from plmray.identity import content_hash
 from plmray.metrics import Kind
 from plmray.spec.task import SplitName, TaskSpec
 
 if TYPE_CHECKING:
     from plmray.data.datasets import ProteinData, Proteins
-
-NO_LABELS = "-"
 
 
 def labels_of(row: Row, task: TaskSpec) -> Iterable[str]:

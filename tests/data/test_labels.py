@@ -152,3 +152,10 @@ def test_lists_of_parquet_are_label_sets(tmp_path: Path) -> None:
     parquet.write_table(pa.table(columns), tmp_path / "t.parquet")
     data = load_data(TaskSpec.model_validate({"files": "t.parquet", "kind": "multilabel"}), tmp_path)
     assert data.classes == ("A", "B c") and data.splits["train"].targets.tolist() == [[1, 1], [0, 1], [1, 0], [0, 0]]
+
+
+def test_a_list_of_classes_is_no_class(tmp_path: Path) -> None:
+    rows = [f"MKV{a},\"['A', 'B']\",train,{n > 2}" for n, a in enumerate("ACDEF")]
+    (tmp_path / "t.csv").write_text("\n".join(["sequence,target,set,validation", *rows, "MKW,A,train,False"]) + "\n")
+    with pytest.raises(DataError, match="is a list of classes; for label sets set"):
+        load_data(TaskSpec.model_validate({"files": "t.csv", "kind": "classification"}), tmp_path)

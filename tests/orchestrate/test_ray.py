@@ -229,3 +229,32 @@ def test_ray_job_submit_leaves_its_results_behind(cluster: dict[str, str], tmp_p
         [sys.executable, "-m", "plmray", "trials", str(storage / "tiny"), "-f", "json"], capture_output=True, text=True
     )
     assert len(json.loads(listed.stdout)) == 8
+
+
+SAYING = """
+import ray
+from plmray.orchestrate.notes import Notes, say_to_driver
+
+ray.init(num_cpus=1, include_dashboard=False, logging_level="ERROR", log_to_driver=False)
+said = []
+notes = Notes(said.append)
+
+@ray.remote
+def work(channel):
+    say = say_to_driver(channel)
+    say("embedding: 1 of 2")
+    say("embedding: 2 of 2 ✓")
+
+ray.get(work.remote(Notes(said.append).channel))  # another driver's
+ray.get(work.remote(notes.channel))
+notes.show()
+notes.show()
+notes.close()
+print(ascii(said))
+"""
+
+
+def test_what_a_process_says_reaches_its_own_drivers_terminal(tmp_path: Path) -> None:
+    """The newest line, once, through a real cluster's store."""
+    done = subprocess.run([sys.executable, "-c", SAYING], cwd=tmp_path, capture_output=True, text=True, timeout=240)
+    assert done.stdout.splitlines()[-1] == ascii(["embedding: 2 of 2 ✓"]), done.stdout + done.stderr
