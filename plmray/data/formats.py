@@ -132,7 +132,7 @@ def _row(path: Path, line: int, named: dict[str, str]) -> Row:
     return Row(
         file=str(path),
         line=line,
-        id=stripped.get("id", f"{path}:{line}"),
+        id=stripped.get("id", f"{path.name}:{line}"),
         sequence=stripped["sequence"],
         target=stripped["target"],
         split=stripped.get("split"),

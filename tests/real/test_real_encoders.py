@@ -163,7 +163,10 @@ def test_a_frozen_sweep_on_the_antibody_bert_trains(antiberty: Path, tmp_path: P
 
 @pytest.mark.slow
 def test_whole_sweeps_on_the_real_encoder_packed_and_alone(real_esm2: Path, data_root: Path, tmp_path: Path) -> None:
-    """Frozen, LoRA and full on GB1's mutated residues: packs give the plain engine's scores, and training learns."""
+    """Frozen, LoRA and full on GB1's mutated residues: packs give the plain engine's losses and scores.
+
+    Nothing is said of learning: two epochs over a few proteins end above their first loss on one seed in two.
+    """
     task = {"dataset": "gb1", "window": [31, 62], "train_fraction": 0.03}
     space = {"adapter.kind": {"kind": "choice", "values": ["none", "lora", "full"]}}
     train = {
@@ -186,5 +189,5 @@ def test_whole_sweeps_on_the_real_encoder_packed_and_alone(real_esm2: Path, data
         other = found["torch"][trial_id]
         assert result.state == other.state == "COMPLETE"
         assert result.validation_loss == pytest.approx(other.validation_loss, rel=2e-3)
+        assert result.last_train_loss == pytest.approx(other.last_train_loss, rel=2e-3)
         assert result.score == pytest.approx(other.score, abs=5e-3)
-        assert result.last_train_loss is not None and result.last_train_loss < result.first_train_loss  # type: ignore[operator]
