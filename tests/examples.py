@@ -10,14 +10,14 @@ import numpy as np
 import torch
 import yaml
 
-from plmray.data.batches import EncodedData
+from plmray.config.load import LoadedSweep, load_sweep
+from plmray.config.train import TrainSpec
 from plmray.data.datasets import load_data
+from plmray.data.encoded import EncodedData
 from plmray.model.assemble import ProteinModel, build_model
 from plmray.model.backbones import load_encoder
-from plmray.orchestrate.bench import encode
 from plmray.seeds import Streams
-from plmray.spec.load import LoadedSweep, load_sweep
-from plmray.spec.train import TrainSpec
+from plmray.sweep.workers.context import encode
 
 ROOT = Path(__file__).resolve().parents[1]
 

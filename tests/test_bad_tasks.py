@@ -230,9 +230,9 @@ def test_a_checkpoint_that_cannot_be_downloaded_says_what_to_do(
 
 def test_a_tokenizer_of_words_is_refused(tmp_path: Path) -> None:
     """ProtT5's tokenizer without spaces, as a family named wrongly would read it."""
+    from plmray.config.train import BackboneSpec
     from plmray.errors import SetupError
     from plmray.model.backbones import load_tokenizer
-    from plmray.spec.train import BackboneSpec
 
     write_checkpoint("bert", tmp_path / "bert")
     text = (tmp_path / "bert" / "tokenizer.json").read_text()
@@ -295,7 +295,7 @@ def test_a_split_is_not_varied_where_proteins_are_left_out_after_the_draw(tmp_pa
 
 
 def test_a_method_can_be_searched_against_lora(tmp_path: Path) -> None:
-    from plmray.spec.load import load_sweep
+    from plmray.config.load import load_sweep
 
     kinds = {"kind": "choice", "values": ["lora", "peft"]}
     methods = {"kind": "choice", "values": ["loha", "hra"], "when": {"adapter.kind": "peft"}}

@@ -15,11 +15,11 @@ from click.testing import CliRunner
 
 from plmray.cli import cli
 from plmray.errors import SetupError
-from plmray.files import user_cache
-from plmray.orchestrate.begin import RunOptions
-from plmray.orchestrate.driver import run_sweep
+from plmray.storage.atomic import user_cache
+from plmray.sweep.driver import run_sweep
+from plmray.sweep.options import RunOptions
+from tests.config.test_vocabulary import with_weights
 from tests.examples import ROOT, sweep_tree, tiny_sweep, write_sweep
-from tests.spec.test_vocabulary import with_weights
 
 
 def sweep_on(folder: Path, backbone: Any, **task: Any) -> Path:
@@ -86,18 +86,18 @@ def test_without_a_home_caches_lie_among_temporary_files(monkeypatch: pytest.Mon
 
 
 def test_a_machine_without_temporary_files_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
-    from plmray.orchestrate import on_ray
+    from plmray.sweep.on_ray import cluster
 
     def refused(**_: Any) -> str:
         raise OSError(30, "Read-only file system")
 
-    monkeypatch.setattr(on_ray.tempfile, "mkdtemp", refused)
+    monkeypatch.setattr(cluster.tempfile, "mkdtemp", refused)
     with pytest.raises(SetupError, match=r"Read-only file system.*Set TMPDIR"):
-        on_ray.new_folder("plmray")
+        cluster.new_folder("plmray")
 
 
 def test_where_tmp_cannot_be_written_another_folder_is_taken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from plmray.orchestrate.on_ray import new_folder
+    from plmray.sweep.cluster.cluster import new_folder
 
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     assert Path(new_folder("plmray", str(tmp_path / "absent"))).parent == tmp_path

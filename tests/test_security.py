@@ -15,10 +15,10 @@ import pytest
 from click.testing import CliRunner
 
 from plmray.cli import cli
-from plmray.orchestrate.begin import RunOptions
-from plmray.orchestrate.driver import run_sweep
+from plmray.config.load import load_sweep
 from plmray.redact import redacted
-from plmray.spec.load import load_sweep
+from plmray.sweep.driver import run_sweep
+from plmray.sweep.options import RunOptions
 from tests.examples import ROOT, tiny_sweep, write_sweep
 
 FILES = sorted((ROOT / "plmray").rglob("*.py"))

@@ -14,14 +14,15 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from plmray.bundle.folder import BundleFacts, seed_folder
-from plmray.data.batches import Batch, EncodedData, EncodedSplit, collate, sorted_batches
+from plmray.config.backbone_names import weights_hash
+from plmray.data.batches import Batch, collate, sorted_batches
+from plmray.data.encoded import EncodedData, EncodedSplit
 from plmray.errors import FolderError, SetupError
 from plmray.metrics import probabilities
 from plmray.model.assemble import ProteinModel, build_model, encode, load_tensors, pool, selected_tensors
 from plmray.model.backbones import fetch_weights, load_encoder
 from plmray.model.tokens import ResidueTokenizer
 from plmray.seeds import Streams
-from plmray.spec.names import weights_hash
 from plmray.train import checkpoint
 
 BATCH_TOKENS = 8192

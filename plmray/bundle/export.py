@@ -15,19 +15,20 @@ from pydantic import ValidationError
 
 from plmray.bundle.card import model_card
 from plmray.bundle.folder import BundleFacts, seed_folder
+from plmray.config.backbone_names import family, local_folder, longest_residues, weights_hash
+from plmray.config.catalog.backbones import known_backbone
+from plmray.config.parameters import with_parameters
+from plmray.config.sweep import SweepSpec
 from plmray.errors import FolderError, nearest_name
-from plmray.files import read_json, write_atomic
-from plmray.identity import candidate_id
 from plmray.model.backbones import fetch_weights
-from plmray.report.verdict import CandidateRow
+from plmray.report.rows import CandidateRow
 from plmray.report.write import judge_folder
-from plmray.results import TrialResult, read_results, require_folder
-from plmray.spec.checks import with_parameters
-from plmray.spec.load import load_resolved, read_resolved, require_schema
-from plmray.spec.names import family, known_backbone, local_folder, longest_residues, weights_hash
-from plmray.spec.sweep import SweepSpec
+from plmray.storage.atomic import read_json, write_atomic
+from plmray.sweep.folder.reader import load_resolved, read_resolved, read_results, require_folder, require_schema
 from plmray.train.checkpoint import CHECKPOINT_FILES, HEAD_FILE, require_whole
-from plmray.trial import identifying_settings, identifying_task
+from plmray.trials.identity import candidate_id
+from plmray.trials.result import TrialResult
+from plmray.trials.trial import identifying_settings, identifying_task
 
 
 def export(folder: Path, out: Path, candidate: str | None = None) -> BundleFacts:

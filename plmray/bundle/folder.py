@@ -16,12 +16,12 @@ from typing import Any, ClassVar, Literal
 
 from pydantic import ConfigDict, TypeAdapter
 
+from plmray.config.catalog.families import Family
+from plmray.config.catalog.tasks import Level
+from plmray.config.train import TrainSpec
 from plmray.errors import FolderError
-from plmray.files import read_json, write_atomic
 from plmray.metrics import Kind
-from plmray.spec.families import Family
-from plmray.spec.known_tasks import Level
-from plmray.spec.train import TrainSpec
+from plmray.storage.atomic import read_json, write_atomic
 
 VERSION = 2  # 1: of version 0.1.0, whose tokens of ESM2 were wrong
 BUNDLE_FILE = "bundle.json"

@@ -18,8 +18,8 @@ from plmray.bundle.folder import BundleFacts
 from plmray.bundle.proteins import checked, read_stream
 from plmray.data.formats import Row
 from plmray.errors import FolderError
-from plmray.files import read_json, write_atomic
-from plmray.identity import file_hash
+from plmray.hashing import file_hash
+from plmray.storage.atomic import read_json, write_atomic
 
 CHUNK = 512  # proteins between two lines of progress; a stop loses one chunk
 

@@ -14,8 +14,8 @@ from plmray.cli.options import FilePath, data_root_option, format_option, print_
 from plmray.errors import FaultsError
 
 if TYPE_CHECKING:
-    from plmray.plan import Plan
-    from plmray.spec.load import LoadedSweep
+    from plmray.config.load import LoadedSweep
+    from plmray.plan.plan import Plan
 
 
 @click.command()
@@ -41,9 +41,9 @@ def validate(files: Sequence[Path], overrides: Sequence[str], data_root: Path | 
 
 def _faults_of(file: Path, overrides: Sequence[str], data_root: Path | None, said: list[str]) -> Iterable[Any]:
     """Faults of a file; what its data are goes to ``said``."""
+    from plmray.config.load import load_sweep
     from plmray.data.profile import profile_lines, undefined_notes
-    from plmray.orchestrate.prepare import load_checked
-    from plmray.spec.load import load_sweep
+    from plmray.plan.prepare import load_checked
 
     try:
         sweep = load_sweep(file, overrides)
@@ -72,7 +72,7 @@ def data_is_elsewhere(sweep: LoadedSweep, data_root: Path | None) -> bool:
 @format_option
 def plan(file: Path, overrides: Sequence[str], data_root: Path | None, gpu: str | None, form: str) -> None:
     """Show what a sweep would do: candidates, trials, phases, ceilings, what its seeds can resolve."""
-    from plmray.spec.load import load_sweep
+    from plmray.config.load import load_sweep
 
     try:
         sweep = load_sweep(file, overrides)
@@ -93,9 +93,9 @@ def plan(file: Path, overrides: Sequence[str], data_root: Path | None, gpu: str 
 
 
 def _memory(sweep: LoadedSweep, made: Plan, gpu: str) -> list[dict[str, Any]]:
-    from plmray.gpu_plan import device_bytes, memory_rows
-    from plmray.plan import resolve_precision
-    from plmray.spec.families import FAMILIES
+    from plmray.config.catalog.families import FAMILIES
+    from plmray.plan.gpu import device_bytes, memory_rows
+    from plmray.plan.plan import resolve_precision
 
     precision = resolve_precision(sweep.spec.train, "bf16" in FAMILIES[sweep.family].precisions)
     return list(memory_rows(sweep.spec, sweep.family, precision, made.data.longest, device_bytes(gpu)))
@@ -104,7 +104,7 @@ def _memory(sweep: LoadedSweep, made: Plan, gpu: str) -> list[dict[str, Any]]:
 def make_plan(sweep: LoadedSweep, data_root: Path | None) -> Plan:
     from plmray.data.datasets import load_data
     from plmray.errors import DataError
-    from plmray.orchestrate.prepare import plan_without_data, prepare
+    from plmray.plan.prepare import plan_without_data, prepare
 
     if data_is_elsewhere(sweep, data_root):
         try:

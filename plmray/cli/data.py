@@ -11,7 +11,7 @@ import click
 from plmray.cli.options import FilePath, data_root_option, print_rows, set_option
 
 if TYPE_CHECKING:
-    from plmray.data.datasets import ProteinData
+    from plmray.data.proteins import ProteinData
 
 
 @click.group()
@@ -23,10 +23,10 @@ def data() -> None:
 @data_root_option
 def data_list(data_root: Path | None) -> None:
     """Known data sets and where they lie."""
+    from plmray.config.catalog.tasks import KNOWN_TASKS
     from plmray.data.datasets import data_roots
     from plmray.data.fetch import located
     from plmray.data.known import SOURCES
-    from plmray.spec.known_tasks import KNOWN_TASKS
 
     rows = []
     for name, source in SOURCES.items():
@@ -75,7 +75,7 @@ def data_split(file: Path, out: Path, overrides: Sequence[str], data_root: Path 
     import io
 
     from plmray.data.targets import as_text
-    from plmray.files import write_atomic
+    from plmray.storage.atomic import write_atomic
 
     loaded = _loaded_data(file, overrides, data_root)
     text = io.StringIO()
@@ -91,8 +91,8 @@ def data_split(file: Path, out: Path, overrides: Sequence[str], data_root: Path 
 
 
 def _loaded_data(file: Path, overrides: Sequence[str], data_root: Path | None) -> ProteinData:
+    from plmray.config.load import load_sweep
     from plmray.data.datasets import load_data
-    from plmray.spec.load import load_sweep
 
     sweep = load_sweep(file, overrides)
     return load_data(sweep.spec.task, sweep.folder, data_root)

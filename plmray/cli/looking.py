@@ -10,7 +10,7 @@ from typing import Any
 import click
 
 from plmray.cli.options import FilePath, given_folder, print_rows, require, sweep_folder, table_option
-from plmray.storage import child, is_store
+from plmray.storage.object_store import child, is_store
 
 
 @click.command()
@@ -18,7 +18,7 @@ from plmray.storage import child, is_store
 @table_option
 def trials(folder: Path, form: str) -> None:
     """List the finished trials of a sweep folder."""
-    from plmray.results import read_results, require_folder
+    from plmray.sweep.folder.reader import read_results, require_folder
 
     results = read_results(require_folder(folder))
     columns = ("trial_id", "origin", "phase", "seed", "state", "score", "test_score", "epochs_run", "seconds")
@@ -63,8 +63,7 @@ def report(folder: Path, out: Path | None, confidence: float) -> None:
 
 def _verdict(folder: Path, confidence: float = 0.95) -> tuple[Any, str, Any]:
     from plmray.report.write import judge_folder
-    from plmray.results import read_results, require_folder
-    from plmray.spec.load import load_resolved
+    from plmray.sweep.folder.reader import load_resolved, read_results, require_folder
 
     spec, results = load_resolved(require_folder(folder)), read_results(folder)
     return judge_folder(folder, spec, results, confidence), spec.name, results
@@ -75,11 +74,11 @@ def _verdict(folder: Path, confidence: float = 0.95) -> tuple[Any, str, Any]:
 @click.option("--uri", help="MLflow tracking URI (default: the one the sweep used).")
 def sync(folder: Path, uri: str | None) -> None:
     """Replay a sweep folder into MLflow; what is there already is left alone."""
-    from plmray.results import require_folder
+    from plmray.sweep.folder.reader import require_folder
 
     require_folder(folder)
     require("mlflow")
-    from plmray.orchestrate.sync import sync_folder
+    from plmray.sweep.tracking.sync import sync_folder
 
     count, where = sync_folder(folder, uri, str(given) if is_store(given := given_folder()) else None)
     click.echo(f"{count} trials in {where}")
@@ -91,7 +90,7 @@ def sync(folder: Path, uri: str | None) -> None:
 def ui(uri: str | None, port: int) -> None:
     """Open the MLflow user interface on the store that sweeps here write to."""
     require("mlflow")
-    from plmray.orchestrate.tracking import tracking_uri
+    from plmray.sweep.tracking.mirror import tracking_uri
 
     store = tracking_uri(uri, Path.cwd())
     command = [sys.executable, "-m", "mlflow", "ui", "--backend-store-uri", store, "--host", "127.0.0.1"]

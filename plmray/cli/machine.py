@@ -9,7 +9,7 @@ from pathlib import Path
 import click
 
 from plmray.cli.options import Place, format_option, require
-from plmray.storage import Location
+from plmray.storage.object_store import Location
 
 
 @click.command()
@@ -18,7 +18,7 @@ from plmray.storage import Location
 @format_option
 def doctor(storage_path: Location, address: str | None, form: str) -> None:
     """Check devices, Ray, authentication, storage, MLflow and memory, and say what to do."""
-    from plmray.orchestrate.doctor import examine
+    from plmray.sweep.doctor import examine
 
     findings = list(examine(storage_path, address))
     if form == "json":

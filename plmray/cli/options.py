@@ -11,7 +11,8 @@ from typing import Any
 
 import click
 
-from plmray.storage import Location, is_store, local_copy
+from plmray.storage.home import local_copy
+from plmray.storage.object_store import Location, is_store
 
 FilePath = click.Path(path_type=Path)
 

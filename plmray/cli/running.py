@@ -14,10 +14,10 @@ import click
 
 from plmray.cli.checking import make_plan, plan_lines
 from plmray.cli.options import FilePath, Place, data_root_option, require, set_option
-from plmray.storage import holds_sweep
+from plmray.storage.home import holds_sweep
 
 if TYPE_CHECKING:
-    from plmray.spec.load import LoadedSweep
+    from plmray.config.load import LoadedSweep
 
 
 @click.command()
@@ -55,15 +55,15 @@ def run(
     **options: Any,
 ) -> None:
     """Run a sweep: search, then replicate the best and the anchors, then report."""
-    from plmray.spec.load import load_sweep
+    from plmray.config.load import load_sweep
 
     sweep = load_sweep(file, overrides)
     if smoke_test:
         sweep = load_sweep(file, [*overrides, *_smoke_overrides(sweep)])
     require("torch", "optuna", *([] if options["local"] else ["ray"]))
-    from plmray.orchestrate.begin import RunOptions, check_paths
-    from plmray.orchestrate.driver import run_sweep
-    from plmray.orchestrate.ray_job import inside_ray_job
+    from plmray.sweep.driver import run_sweep
+    from plmray.sweep.on_ray.job_environment import inside_ray_job
+    from plmray.sweep.options import RunOptions, check_paths
 
     choices = RunOptions(data_root=data_root, **options)
     check_paths(sweep, choices)
@@ -136,8 +136,8 @@ def trial(
     file: Path, params: str, seed: int, take_test: bool, overrides: Sequence[str], data_root: Path | None
 ) -> None:
     """Run one trial in this process, without Ray, and print its result as JSON."""
+    from plmray.config.load import load_sweep, parse_parameters
     from plmray.errors import Fault, SpecError
-    from plmray.spec.load import load_sweep, parse_parameters
 
     sweep = load_sweep(file, overrides)
     try:
@@ -148,7 +148,7 @@ def trial(
         raise SpecError([Fault("--params", f'is no JSON object ({error}); expected {{"key": value}}')]) from error
     parameters = parse_parameters(given, sweep.spec)
     require("torch")
-    from plmray.orchestrate.one import run_trial
+    from plmray.sweep.workers.single_trial import run_trial
 
     result = run_trial(sweep, parameters, seed, data_root, take_test=take_test, echo=_echo_to_stderr)
     click.echo(json.dumps(result.to_dict(), indent=1))

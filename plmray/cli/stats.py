@@ -50,7 +50,7 @@ def shares(
 
     On a sweep folder, without options, of its random candidates (anchors) in the replicate phase.
     """
-    from plmray.report.run_tables import random_shares_rows, shares_rows
+    from plmray.report.tables.findings import random_shares_rows, shares_rows
 
     if candidate is not None and factors:
         raise click.UsageError("give --factor or --candidate, not both")
@@ -102,7 +102,7 @@ def delta(
     pair_by: str | None,
 ) -> None:
     """Δ of every arm against a baseline, with interval and verdict; in percentage points for scores within ±1."""
-    from plmray.report.run_tables import delta_rows
+    from plmray.report.tables.findings import delta_rows
 
     if mode == "paper" and pair_by is not None:
         raise click.UsageError("--mode paper is unpaired; drop --pair-by")
@@ -129,7 +129,7 @@ def seeds_needed(
     effect: float | None,
 ) -> None:
     """Seeds an arm that find the observed Δ (noisy), and the smallest difference of interest."""
-    from plmray.report.run_tables import seeds_needed_rows
+    from plmray.report.tables.findings import seeds_needed_rows
 
     rows = seeds_needed_rows(_runs(table, score), score, factor, baseline, by, confidence, power, alpha, effect)
     print_rows(rows, form)
@@ -153,7 +153,7 @@ def rank(
     form: str,
 ) -> None:
     """Rank candidates by their mean over seeds, with the probability that each is the best."""
-    from plmray.report.run_tables import rank_rows
+    from plmray.report.tables.findings import rank_rows
 
     named = candidate or (_candidate(table, None, "--candidate"),)
     print_rows(rank_rows(_runs(table, score), score, named, by, _sign(table, minimize), confidence), form)
@@ -177,8 +177,8 @@ def audit(
     table: Path, score: str, curves: Path, keys: tuple[str, ...], valid_loss: str, test_score: str, form: str
 ) -> None:
     """Find scores that were chosen on the test set."""
-    from plmray.report.audit_tables import CurveColumns, CurveKey, audit_tree
-    from plmray.tables import read_runs
+    from plmray.report.tables.audit import CurveColumns, CurveKey, audit_tree
+    from plmray.report.tables.table import read_runs
 
     columns = CurveColumns(valid_loss=valid_loss, test_score=test_score)
     tree = audit_tree(_runs(table, score), read_runs(curves), score, [CurveKey.parse(key) for key in keys], columns)
@@ -193,8 +193,8 @@ def audit(
 
 def _runs(table: Path, score: str, anchors: bool = False) -> Any:
     """The runs that have a score; of a sweep folder those of the replicate phase, where it has any."""
-    from plmray.report.run_tables import scored
-    from plmray.tables import read_runs
+    from plmray.report.tables.findings import scored
+    from plmray.report.tables.table import read_runs
 
     runs, unscored = scored(read_runs(table), score)
     if unscored:
@@ -205,7 +205,7 @@ def _runs(table: Path, score: str, anchors: bool = False) -> Any:
 def sweep_runs(runs: Any, anchors: bool) -> Any:
     """The runs that a verdict compares: of the replicate phase where there is one, all streams moved; ``anchors``: the
     blindly drawn candidates on their fixed grid alone."""
-    from plmray.trial import FIXED_GRID
+    from plmray.trials.trial import FIXED_GRID
 
     columns = {name: runs.column(name) for name in ("phase", "varied", "probe", "origin", "reason")}
     phase = "replicate" if "replicate" in columns["phase"] else "search"
@@ -226,7 +226,7 @@ def _sign(table: Path, minimize: bool) -> float:
     if minimize or not table.is_dir():
         return -1.0 if minimize else 1.0
     from plmray.metrics import METRICS
-    from plmray.spec.load import load_resolved
+    from plmray.sweep.folder.reader import load_resolved
 
     return METRICS[load_resolved(table).objective.metric].sign
 

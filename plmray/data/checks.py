@@ -6,13 +6,13 @@ import math
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 
+from plmray.config.catalog.tasks import Level
+from plmray.config.task import SplitName, TaskSpec
 from plmray.data import residues
-from plmray.data.formats import Row
+from plmray.data.formats import Row, SplitRows
 from plmray.data.targets import labels_of
 from plmray.errors import Fault
 from plmray.metrics import Kind
-from plmray.spec.known_tasks import Level
-from plmray.spec.task import SplitName, TaskSpec
 
 RESIDUES = frozenset("ACDEFGHIKLMNPQRSTVWYXBZUOJ")
 MAX_FAULTS_SHOWN = 20
@@ -22,8 +22,6 @@ _ADVICE = {
     " \t": "write residues side by side, without spaces",
     "0123456789": "numbers are no residues; give the bare sequence",
 }
-
-SplitRows = dict[SplitName, list[Row]]
 
 
 def row_faults(rows: Sequence[Row], kind: Kind, level: Level = "protein") -> Iterator[Fault]:

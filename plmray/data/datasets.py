@@ -4,61 +4,23 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from plmray.config.catalog.tasks import KNOWN_TASKS
+from plmray.config.task import SplitName, TaskSpec
 from plmray.data import checks, fetch, labels, landscape, residues, splits, targets
-from plmray.data.formats import Row, read_rows
+from plmray.data.formats import Row, SplitRows, read_rows
 from plmray.data.known import SOURCES
+from plmray.data.proteins import ProteinData, Proteins
 from plmray.errors import DataError, Fault
-from plmray.identity import content_hash
-from plmray.metrics import Kind
+from plmray.hashing import content_hash
 from plmray.seeds import derived_rng
-from plmray.spec.known_tasks import KNOWN_TASKS, Level
-from plmray.spec.task import SplitName, TaskSpec
 
 WINDOW_MARGIN = 8
-
-
-@dataclass(frozen=True)
-class Proteins:
-    """One split of n proteins. ``targets`` of level protein: (n,) floats, or class numbers, or (n, labels) of 0 and 1.
-
-    Of level residue: (residues,) of all proteins, end to end, and ``counted`` says which of them do.
-    """
-
-    ids: Sequence[str]
-    sequences: Sequence[str]
-    targets: NDArray[Any]
-    counted: NDArray[np.bool_] | None = None
-
-    def __len__(self) -> int:
-        return len(self.sequences)
-
-
-@dataclass(frozen=True)
-class ProteinData:
-    """Checked data of a task. ``hash`` covers what training sees: sequences, targets, splits, classes."""
-
-    name: str
-    kind: Kind
-    splits: dict[SplitName, Proteins]
-    classes: tuple[str, ...]
-    hash: str
-    notes: tuple[str, ...] = field(default=())
-    level: Level = "protein"
-    window: tuple[int, int | None] = (0, None)  # residues kept of every protein: 0-based, end excluded
-
-    @property
-    def num_outputs(self) -> int:
-        return len(self.classes) if self.kind in ("classification", "multilabel") else 1
-
-    def counts(self) -> dict[str, int]:
-        return {name: len(proteins) for name, proteins in self.splits.items()}
 
 
 def data_roots(given: Path | None) -> list[Path]:
@@ -92,9 +54,7 @@ def load_data(task: TaskSpec, folder: Path, data_root: Path | None = None, *, ma
     return replace(_assembled(task, fitted, notes), window=window)
 
 
-def _split_rows(
-    task: TaskSpec, folder: Path, data_root: Path | None, may_fetch: bool
-) -> tuple[checks.SplitRows, list[Fault]]:
+def _split_rows(task: TaskSpec, folder: Path, data_root: Path | None, may_fetch: bool) -> tuple[SplitRows, list[Fault]]:
     if task.dataset == "landscape":
         try:
             return splits.by_columns(landscape.generate(task.landscape))
@@ -119,7 +79,7 @@ def _rows_of(task: TaskSpec, folder: Path, which: Any) -> list[Row]:
     return residues.read_labelled(folder / files[which], beside[0], beside[1], task.columns)
 
 
-def _thinned(task: TaskSpec, split_rows: checks.SplitRows, notes: list[str]) -> checks.SplitRows:
+def _thinned(task: TaskSpec, split_rows: SplitRows, notes: list[str]) -> SplitRows:
     """A part of the training proteins where the task asks for one; validation and test stay whole."""
     if task.train_fraction == 1:
         return split_rows
@@ -130,9 +90,7 @@ def _thinned(task: TaskSpec, split_rows: checks.SplitRows, notes: list[str]) -> 
     return split_rows | {"train": [whole[n] for n in kept]}
 
 
-def _as_trained(
-    task: TaskSpec, split_rows: checks.SplitRows, window: tuple[int, int | None], notes: list[str]
-) -> checks.SplitRows:
+def _as_trained(task: TaskSpec, split_rows: SplitRows, window: tuple[int, int | None], notes: list[str]) -> SplitRows:
     """Rows with the sequences that training will see: within the window, within the length limit."""
     first, last = window
     return {
@@ -140,7 +98,7 @@ def _as_trained(
     }
 
 
-def _assembled(task: TaskSpec, split_rows: checks.SplitRows, notes: list[str]) -> ProteinData:
+def _assembled(task: TaskSpec, split_rows: SplitRows, notes: list[str]) -> ProteinData:
     classes = targets.classes_of(task, split_rows["train"], notes)
     parts: dict[SplitName, Proteins] = {name: _proteins(group, task, classes) for name, group in split_rows.items()}
     digest = content_hash([task.kind, list(classes), targets.parts_hash(parts)])

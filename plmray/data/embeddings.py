@@ -16,12 +16,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from plmray.data.datasets import ProteinData
+from plmray.config.task import SplitName
 from plmray.data.fetch import cache_folder
+from plmray.data.proteins import ProteinData
 from plmray.errors import DataError, Fault, FolderInUse, LockRefused
-from plmray.files import atomic_stream
-from plmray.lock import FolderLock
-from plmray.spec.task import SplitName
+from plmray.storage.atomic import atomic_stream
+from plmray.storage.lock import FolderLock
 
 if TYPE_CHECKING:
     import pyarrow

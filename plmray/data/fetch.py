@@ -14,12 +14,12 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from plmray.config.catalog.tasks import KNOWN_TASKS
 from plmray.data.formats import Row
 from plmray.data.known import SOURCES, rows_hash
 from plmray.data.splits import by_columns
 from plmray.errors import DataError, Fault, FolderError
-from plmray.files import read_json, user_cache, write_atomic
-from plmray.spec.known_tasks import KNOWN_TASKS
+from plmray.storage.atomic import read_json, user_cache, write_atomic
 
 TIMEOUT_S = 60.0
 LARGEST_MEMBER = 2**30

@@ -10,9 +10,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from plmray.config.task import ColumnsSpec, SplitName
 from plmray.data.fasta import Entry, read_fasta, read_text
 from plmray.errors import DataError, Fault
-from plmray.spec.task import ColumnsSpec
 
 FASTA_SUFFIXES = (".fasta", ".fa", ".faa")
 # A value runs to the next key; that of TARGET may hold spaces.
@@ -156,3 +156,6 @@ def _fasta_row(path: Path, entry: Entry) -> Row:
     unread = tuple(key for key in found if key.upper() not in FASTA_KEYS)
     mask = fields.get("MASK")
     return Row(str(path), entry.line, entry.id, entry.sequence, target, split, validation, mask, unread=unread)
+
+
+SplitRows = dict[SplitName, list[Row]]

@@ -8,11 +8,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from plmray.config.task import ColumnsSpec
 from plmray.data.formats import Row, read_rows
 from plmray.data.residues import read_labelled
 from plmray.errors import DataError, Fault
-from plmray.identity import content_hash
-from plmray.spec.task import ColumnsSpec
+from plmray.hashing import content_hash
 
 _FLIP = "https://github.com/J-SNACKKB/FLIP/raw/main/splits"
 _FLIP_LOCATION = "http://data.bioembeddings.com/public/FLIP/scl"

@@ -11,13 +11,13 @@ from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from plmray.config.task import TaskSpec
 from plmray.data.formats import Row
 from plmray.errors import Fault
 from plmray.metrics import Kind
-from plmray.spec.task import TaskSpec
 
 if TYPE_CHECKING:
-    from plmray.data.checks import SplitRows
+    from plmray.data.formats import SplitRows
 
 IGNORED_LABEL = -100.0  # Hugging Face's mark of what no loss is taken of; the study's notebooks write it
 NO_VALUE = 999.0  # CheZOD's mark of a residue without a measurement

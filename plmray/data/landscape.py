@@ -6,9 +6,9 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from plmray.config.task import LandscapeSpec
 from plmray.data.formats import Row
 from plmray.seeds import derived_rng
-from plmray.spec.task import LandscapeSpec
 
 AMINO_ACIDS = "ACDEFGHIKLMNPQRSTVWY"
 

@@ -6,10 +6,10 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from plmray.data.datasets import ProteinData, Proteins
+from plmray.config.task import SplitName
+from plmray.data.proteins import ProteinData, Proteins
 from plmray.errors import DataError, Fault
 from plmray.metrics import METRICS
-from plmray.spec.task import SplitName
 
 CLASSES_SHOWN = 12
 JUDGING: tuple[SplitName, ...] = ("validation", "test")

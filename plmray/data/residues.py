@@ -7,13 +7,13 @@ from collections.abc import Collection, Iterator
 from dataclasses import replace
 from pathlib import Path
 
+from plmray.config.backbone_names import is_there
+from plmray.config.task import ColumnsSpec
 from plmray.data.fasta import read_fasta, read_text
 from plmray.data.formats import FASTA_SUFFIXES, Row, read_rows
 from plmray.data.labels import means_nothing, words_of
 from plmray.errors import DataError, Fault, nearest_name
 from plmray.metrics import Kind
-from plmray.spec.names import is_there
-from plmray.spec.task import ColumnsSpec
 
 NO_LABEL = "-."  # in the place of a class
 NO_VALUE_ABOVE = 900.0  # CheZOD writes 999 where nothing was measured

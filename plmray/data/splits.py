@@ -8,11 +8,10 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
-from plmray.data.checks import SplitRows
-from plmray.data.formats import Row
+from plmray.config.task import SplitName
+from plmray.data.formats import Row, SplitRows
 from plmray.errors import Fault
 from plmray.seeds import derived_rng
-from plmray.spec.task import SplitName
 
 SPLIT_NAMES: tuple[SplitName, ...] = ("train", "validation", "test")
 _SYNONYMS: Mapping[str, SplitName] = {

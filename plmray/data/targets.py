@@ -9,15 +9,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from plmray.config.task import SplitName, TaskSpec
 from plmray.data import residues
 from plmray.data.formats import Row
 from plmray.data.labels import LABEL_SEPARATOR, NO_LABELS
-from plmray.identity import content_hash
+from plmray.hashing import content_hash
 from plmray.metrics import Kind
-from plmray.spec.task import SplitName, TaskSpec
 
 if TYPE_CHECKING:
-    from plmray.data.datasets import ProteinData, Proteins
+    from plmray.data.proteins import ProteinData, Proteins
 
 
 def labels_of(row: Row, task: TaskSpec) -> Iterable[str]:

@@ -6,12 +6,12 @@ from typing import Any
 
 from torch import nn
 
+from plmray.config.catalog.families import FAMILIES, Family
+from plmray.config.train import AdapterSpec
 from plmray.errors import SetupError
-from plmray.model import prefix, prottrans
+from plmray.model import prefix_tuning, prottrans
 from plmray.model.dropout import DropoutSource, StreamDropout
 from plmray.model.rank_schedule import RankSchedule, adalora_options
-from plmray.spec.families import FAMILIES, Family
-from plmray.spec.train import AdapterSpec
 
 BY_PEFT = ("lora", "dora", "ia3", "adalora", "peft")
 NORMS = r".*\b\w*(layer_?norm|LayerNorm|norm)\w*"
@@ -61,7 +61,7 @@ def apply_adapter(
         _freeze_unused(encoder)
     elif spec.kind == "prefix":
         attention = _in_layers(family, FAMILIES[family].attention_module, spec, num_layers)
-        prefix.add_prefixes(encoder, attention, spec.tokens)
+        prefix_tuning.add_prefixes(encoder, attention, spec.tokens)
     elif spec.kind == "prottrans":
         norms = NORMS if spec.layers is None else _in_layers(family, NORMS, spec, num_layers)
         prottrans.wrap(encoder, _in_layers(family, FAMILIES[family].attention, spec, num_layers), norms, spec.rank)

@@ -7,15 +7,15 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
+from plmray.config.catalog.families import Family
+from plmray.config.catalog.tasks import Level
+from plmray.config.train import TrainSpec
 from plmray.model.adapters import apply_adapter
 from plmray.model.backbones import shared_copy
 from plmray.model.dropout import DropoutSource
 from plmray.model.heads import READ_RESIDUES, build_head
 from plmray.model.rank_schedule import RankSchedule
 from plmray.seeds import Streams
-from plmray.spec.families import Family
-from plmray.spec.known_tasks import Level
-from plmray.spec.train import TrainSpec
 
 
 class ProteinModel(nn.Module):

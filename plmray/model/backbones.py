@@ -1,4 +1,4 @@
-"""Protein encoders: loaded from a folder or the hub, or built at random from a shape."""
+"""Protein encoders: loaded from a folder or the hub, or built at random from a size."""
 
 from __future__ import annotations
 
@@ -9,12 +9,13 @@ from typing import Any
 import torch
 from torch import nn
 
+from plmray.config.backbone_names import cached_snapshot, esm2_size, esm_tokens, family, local_folder
+from plmray.config.catalog.backbones import EncoderSize, known_backbone
+from plmray.config.catalog.families import FAMILIES
+from plmray.config.train import BackboneSpec
+from plmray.config.vocabulary import ESM_TOKENS, TOKENIZER_FILES
 from plmray.errors import SetupError
 from plmray.model.tokens import ResidueTokenizer, tokenizer_by_rules, tokenizer_of
-from plmray.spec.families import FAMILIES
-from plmray.spec.names import cached_snapshot, esm_tokens, family, known_backbone, local_folder
-from plmray.spec.train import BackboneSpec, ShapeSpec
-from plmray.spec.vocabulary import ESM_TOKENS, TOKENIZER_FILES
 
 # Dropout of the encoder's own by the names that architectures give it.
 _NO_DROPOUT: dict[str, dict[str, float]] = {
@@ -28,7 +29,7 @@ _NO_DROPOUT: dict[str, dict[str, float]] = {
 def load_encoder(backbone: BackboneSpec, folder: Path) -> nn.Module:
     """A frozen encoder in float32 whose own dropout is 0. Raises SetupError when its weights cannot be had."""
     if backbone.init == "random":
-        encoder = random_esm2(_shape(backbone), backbone.init_seed)
+        encoder = _random(backbone)
     else:
         import transformers
 
@@ -82,7 +83,7 @@ def source_of(backbone: BackboneSpec, folder: Path) -> tuple[str, str | None]:
     return str(path) if path else known.hub_id if known else backbone.name, backbone.revision
 
 
-def esm2_config(shape: ShapeSpec) -> Any:
+def esm2_config(size: EncoderSize) -> Any:
     """transformers' configuration of an ESM2 encoder."""
     from transformers import EsmConfig
 
@@ -90,10 +91,10 @@ def esm2_config(shape: ShapeSpec) -> Any:
         vocab_size=len(ESM_TOKENS),
         pad_token_id=ESM_TOKENS.index("<pad>"),
         mask_token_id=ESM_TOKENS.index("<mask>"),
-        hidden_size=shape.width,
-        num_hidden_layers=shape.layers,
-        num_attention_heads=shape.heads,
-        intermediate_size=shape.feed_forward,
+        hidden_size=size.width,
+        num_hidden_layers=size.layers,
+        num_attention_heads=size.heads,
+        intermediate_size=size.feed_forward,
         position_embedding_type="rotary",
         token_dropout=True,
         hidden_dropout_prob=0.0,
@@ -102,13 +103,13 @@ def esm2_config(shape: ShapeSpec) -> Any:
     )
 
 
-def random_esm2(shape: ShapeSpec, seed: int) -> nn.Module:
+def random_esm2(size: EncoderSize, seed: int) -> nn.Module:
     """An ESM2 encoder with weights from ``seed`` alone; the caller's random state is left as it was."""
     from transformers import EsmModel
 
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        encoder: nn.Module = EsmModel(esm2_config(shape), add_pooling_layer=False)
+        encoder: nn.Module = EsmModel(esm2_config(size), add_pooling_layer=False)
     return encoder
 
 
@@ -120,11 +121,10 @@ def shared_copy(encoder: nn.Module) -> nn.Module:
     return copy.deepcopy(encoder, memo)
 
 
-def _shape(backbone: BackboneSpec) -> ShapeSpec:
-    known = known_backbone(backbone.name)
-    shape = backbone.shape or (known.shape if known else None)
-    assert shape is not None  # the spec's checks refuse a random backbone without a shape
-    return shape
+def _random(backbone: BackboneSpec) -> nn.Module:
+    size = esm2_size(backbone)
+    assert size is not None  # the spec's checks refuse a random backbone without a shape
+    return random_esm2(size, backbone.init_seed)
 
 
 def _pretrained(kind: Any, backbone: BackboneSpec, folder: Path, **options: Any) -> nn.Module:

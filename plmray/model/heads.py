@@ -9,9 +9,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from plmray.config.catalog.tasks import Level
+from plmray.config.train import HeadSpec
 from plmray.model.dropout import DropoutSource, StreamDropout
-from plmray.spec.known_tasks import Level
-from plmray.spec.train import HeadSpec
 
 READ_RESIDUES = ("cnn_seth", "cnn_prottrans", "light_attention")
 

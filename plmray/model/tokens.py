@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from plmray.spec.families import FamilyRules
-from plmray.spec.vocabulary import AMINO_ACIDS, UNUSUAL, ResidueTokens, built_in_tokens
+from plmray.config.catalog.families import FamilyRules
+from plmray.config.vocabulary import AMINO_ACIDS, UNUSUAL, ResidueTokens, built_in_tokens
 
 
 @dataclass(frozen=True)

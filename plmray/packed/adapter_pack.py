@@ -14,22 +14,22 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from plmray.data.batches import EncodedData, EncodedSplit
+from plmray.config.catalog.families import Family
+from plmray.config.train import TrainSpec
+from plmray.data.encoded import EncodedData, EncodedSplit
 from plmray.model.adapters import encoder_layers, lowest_layer
 from plmray.model.assemble import ProteinModel, build_model, encoder_width, trainable_parameters
 from plmray.model.dropout import StreamDropout, keep_mask, uniform_tokens
 from plmray.packed.adapters import Adapters
 from plmray.packed.encoder import batches_of, first_token_states, hidden_states
+from plmray.packed.frozen_states import PrefixCache, sequences
 from plmray.packed.heads import Masks, Weights, backward, dropout_widths, forward, input_gradient
 from plmray.packed.masks import PooledMasks
 from plmray.packed.optimizer import SlotAdamW
 from plmray.packed.pack import Member, Pack, Ticks
-from plmray.packed.prefix import PrefixCache, sequences
 from plmray.packed.slots import SlotStore
-from plmray.packing import rank_bucket
+from plmray.plan.packing import rank_bucket
 from plmray.seeds import Streams
-from plmray.spec.families import Family
-from plmray.spec.train import TrainSpec
 from plmray.train.losses import loss_and_gradient
 
 TOKENS_AT_ONCE = {"cpu": 4096, "cuda": 65536}

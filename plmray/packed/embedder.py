@@ -7,11 +7,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from plmray.data.batches import EncodedData, EncodedSplit
+from plmray.data.encoded import EncodedData, EncodedSplit
 from plmray.model.assemble import encoder_width
 from plmray.packed.adapter_pack import residue_means
 from plmray.packed.encoder import Unadapted, first_token_states, hidden_states
-from plmray.packed.prefix import sequences
+from plmray.packed.frozen_states import sequences
 from plmray.train.embeddings import RESIDUES
 
 

@@ -7,7 +7,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from plmray.data.batches import EncodedData, EncodedSplit
+from plmray.config.task import SplitName
+from plmray.config.train import HeadSpec, TrainSpec
+from plmray.data.encoded import EncodedData, EncodedSplit
 from plmray.model.assemble import build_head_model, trainable_parameters
 from plmray.packed.heads import Masks, Weights, backward, dropout_widths, forward
 from plmray.packed.masks import PooledMasks
@@ -15,8 +17,6 @@ from plmray.packed.optimizer import SlotAdamW
 from plmray.packed.pack import Member, Pack, Ticks
 from plmray.packed.slots import SlotStore
 from plmray.seeds import Streams
-from plmray.spec.task import SplitName
-from plmray.spec.train import HeadSpec, TrainSpec
 from plmray.train.losses import loss_and_gradient
 
 

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from plmray.config.train import HeadSpec
 from plmray.packed.slots import SlotWeight
-from plmray.spec.train import HeadSpec
 
 Weights = Mapping[str, SlotWeight]
 Masks = Sequence[Tensor | None]

@@ -10,8 +10,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from plmray.config.train import OptimizerSpec
 from plmray.packed.slots import SlotStore
-from plmray.spec.train import OptimizerSpec
 
 NORM_EPSILON = 1e-6  # as torch.nn.utils.clip_grad_norm_
 

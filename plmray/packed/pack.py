@@ -16,10 +16,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from plmray.data.batches import EncodedData, EncodedSplit
+from plmray.config.train import TrainSpec
+from plmray.data.encoded import EncodedData, EncodedSplit
 from plmray.packed.slots import SlotStore
 from plmray.seeds import Streams
-from plmray.spec.train import TrainSpec
 from plmray.train.engines import State, Step, device_name
 from plmray.train.loop import Diverged, Stretch, Trained, Training, answered
 

@@ -5,14 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
-from plmray.results import ScoreGrid, TrialResult
 from plmray.stats.spread import UNEQUAL_BELOW, SeedSpread
 from plmray.stats.surrogate import ParameterShares
 from plmray.stats.variance import seed_main_effect
+from plmray.trials.result import TrialResult
+from plmray.trials.score_grid import ScoreGrid
 
 if TYPE_CHECKING:
     from plmray.report.contest import Contest
-    from plmray.report.verdict import CandidateRow
+    from plmray.report.rows import CandidateRow
 
 INFORMS_FROM = 0.3  # rank correlation of validation with test
 

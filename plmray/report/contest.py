@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from plmray.results import ScoreGrid
 from plmray.stats.effects import Delta, flips, welch_delta
 from plmray.stats.intervals import Array
 from plmray.stats.power import seeds_needed, welch_power
 from plmray.stats.ranking import Ranking, chance_to_beat
+from plmray.trials.score_grid import ScoreGrid
 
 if TYPE_CHECKING:
-    from plmray.report.verdict import CandidateRow
+    from plmray.report.rows import CandidateRow
 
 SEEDS_SHOWN = (2, 3, 5, 8, 12, 20, 30, 50, 80, 120)
 

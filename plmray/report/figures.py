@@ -11,9 +11,9 @@ import numpy as np
 
 from plmray.report.headline import plain_name
 from plmray.report.verdict import Verdict, is_anchor
-from plmray.results import TrialResult
 from plmray.stats.effects import Delta
 from plmray.stats.intervals import Estimate
+from plmray.trials.result import TrialResult
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from plmray.report.headline import headline, plain_name
-from plmray.report.test_scores import test_lines
+from plmray.report.held_out import test_lines
 from plmray.report.text import interval, number, percent, share, short, table, too_small
 from plmray.report.verdict import Verdict
 from plmray.stats.intervals import Estimate

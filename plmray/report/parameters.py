@@ -8,12 +8,13 @@ from typing import Any
 
 import numpy as np
 
-from plmray.results import ScoreGrid, TrialResult
+from plmray.config.space import ChoiceDomain, FloatDomain, IntDomain, OrdinalDomain, Parameters, Space
 from plmray.seeds import derived_rng
-from plmray.spec.space import ChoiceDomain, FloatDomain, IntDomain, OrdinalDomain, Parameters, Space
 from plmray.stats.intervals import Array
 from plmray.stats.spread import pooled_seed_sd
 from plmray.stats.surrogate import ANCHORS_PER_PARAMETER, ParameterShares, parameter_shares
+from plmray.trials.result import TrialResult
+from plmray.trials.score_grid import ScoreGrid
 
 Domains = Mapping[str, FloatDomain | IntDomain | ChoiceDomain | OrdinalDomain]
 DRAWS = 2048  # points of the space

@@ -13,9 +13,9 @@ import numpy as np
 from plmray.metrics import METRICS, Metric
 from plmray.report.cautions import cautions_of
 from plmray.report.contest import Contest, contest_of
+from plmray.report.held_out import TestScores, test_scores_of
 from plmray.report.parameters import Domains, anchors_missing, shares_of_parameters
-from plmray.report.test_scores import TestScores, test_scores_of
-from plmray.results import ScoreGrid, TrialResult, in_order
+from plmray.report.rows import CandidateRow, GroupRow
 from plmray.seeds import derived_rng
 from plmray.stats.intervals import Array, Estimate, failure_rate, mean_interval, within
 from plmray.stats.ranking import Ranking, expected_best, rank
@@ -23,51 +23,11 @@ from plmray.stats.spread import SeedSpread, pooled_seed_sd
 from plmray.stats.streams import StreamShares, stream_shares
 from plmray.stats.surrogate import ParameterShares
 from plmray.stats.variance import AnchorShares, grid_shares
-from plmray.trial import CONFIRMATION, FIXED_GRID
+from plmray.trials.result import TrialResult, in_order
+from plmray.trials.score_grid import ScoreGrid
+from plmray.trials.trial import CONFIRMATION, FIXED_GRID
 
 EXPECTED_BEST_OF = (1, 2, 5, 10, 20, 50, 100)
-
-
-@dataclass(frozen=True)
-class CandidateRow:
-    """One candidate in one phase. ``mean`` and ``test_mean`` are of its confirmation seeds where it has any, else of
-    all its seeds; ``adaptive`` is true where statistics chose the number of seeds and none confirm the mean.
-
-    ``sd`` is over its own seeds, NaN with fewer than two; ``p_best``, ``ranks`` and ``shrunken_mean`` use moderated SDs
-    of all candidates. ``train_loss``: mean over seeds before the first and the last evaluation. ``failures``: rate of
-    trials without a score; ``mean_with_failures`` counts each as the worst score of the phase; ``interval_seeds``: of
-    ``mean``.
-    """
-
-    candidate_id: str
-    origin: str
-    phase: str
-    parameters: Mapping[str, Any]
-    mean: Estimate
-    sd: float
-    num_seeds: int
-    test_mean: Estimate
-    train_loss: tuple[float, float]
-    trainable_parameters: int | None
-    shrunken_mean: float
-    p_best: float
-    ranks: tuple[float, float]
-    failures: Estimate
-    mean_with_failures: float
-    interval_seeds: int
-    confirmed: bool = False
-    adaptive: bool = False
-
-
-@dataclass(frozen=True)
-class GroupRow:
-    """All replicate trials that share one level of a categorical parameter."""
-
-    parameter: str
-    level: str
-    mean: Estimate
-    num_candidates: int
-    num_trials: int
 
 
 @dataclass(frozen=True)

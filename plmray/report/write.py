@@ -7,21 +7,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
-from plmray.files import write_atomic
+from plmray.config.sweep import SweepSpec
 from plmray.report.headline import headline
 from plmray.report.markdown import markdown
 from plmray.report.text import without_nan
 from plmray.report.verdict import Verdict, judge
-from plmray.results import (
-    TrialResult,
-    costs_summary,
-    in_order,
-    read_costs,
-    read_curves,
-    read_decisions,
-    read_importance,
-)
-from plmray.spec.sweep import SweepSpec
+from plmray.storage.atomic import write_atomic
+from plmray.sweep.folder.costs import costs_summary, read_costs
+from plmray.sweep.folder.reader import read_curves, read_decisions, read_importance
+from plmray.trials.result import TrialResult, in_order
 
 REPORT_FILES = ("report.md", "report.html", "report.json")
 

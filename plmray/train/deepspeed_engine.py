@@ -20,10 +20,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, distributed
 
-from plmray.data.batches import EncodedData, EncodedSplit, sorted_batches
+from plmray.config.sweep import DeepSpeedSpec
+from plmray.config.train import TrainSpec
+from plmray.data.batches import sorted_batches
+from plmray.data.encoded import EncodedData, EncodedSplit
 from plmray.model.assemble import ProteinModel, trainable_parameters
-from plmray.spec.sweep import DeepSpeedSpec
-from plmray.spec.train import TrainSpec
 from plmray.train.engines import (
     EVALUATION_TOKENS,
     MicroBatch,

@@ -12,9 +12,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from plmray.data.batches import EncodedData, EncodedSplit, collate, sorted_batches
+from plmray.data.batches import collate, sorted_batches
 from plmray.data.embeddings import Arrays, EmbeddingCache
-from plmray.identity import content_hash
+from plmray.data.encoded import EncodedData, EncodedSplit
+from plmray.hashing import content_hash
 from plmray.model.assemble import encode, encoder_width, pool
 
 CACHE_VERSION = 2

@@ -11,10 +11,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from plmray.data.batches import Batch, EncodedData, EncodedSplit, collate, sorted_batches
+from plmray.config.train import OptimizerSpec, TrainSpec
+from plmray.data.batches import Batch, collate, sorted_batches
+from plmray.data.encoded import EncodedData, EncodedSplit
 from plmray.errors import SetupError
 from plmray.model.assemble import ProteinModel, load_tensors, selected_tensors, trainable_parameters
-from plmray.spec.train import OptimizerSpec, TrainSpec
 from plmray.train.losses import class_weights, loss_per_unit, weighted
 
 EVALUATION_TOKENS = 8192

@@ -18,11 +18,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from plmray.data.batches import EncodedData, EncodedSplit
+from plmray.config.task import SplitName
+from plmray.config.train import TrainSpec
+from plmray.data.encoded import EncodedData, EncodedSplit
 from plmray.metrics import score
 from plmray.seeds import Streams
-from plmray.spec.task import SplitName
-from plmray.spec.train import TrainSpec
 from plmray.train.engines import Engine, State, Step
 from plmray.train.losses import class_weights, loss_per_unit, weighted
 from plmray.train.schedule import evaluation_steps, learning_rates

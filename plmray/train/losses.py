@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
-from plmray.data.batches import EncodedData
+from plmray.config.train import TrainSpec
+from plmray.data.encoded import EncodedData
 from plmray.metrics import Kind
-from plmray.spec.train import TrainSpec
 
 
 def loss_per_unit(kind: Kind, outputs: Tensor, targets: Tensor) -> Tensor:

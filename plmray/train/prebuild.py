@@ -9,7 +9,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from plmray.files import user_cache
+from plmray.storage.atomic import user_cache
 
 STALE_LOCK_S = 600.0
 PARTS = {"cpu_adam": "CPUAdamBuilder"}

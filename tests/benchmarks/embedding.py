@@ -38,14 +38,14 @@ def arms_of(shape: tuple[int, int, int], proteins: int) -> tuple[dict[str, Calla
     import numpy as np
     import torch
 
-    from plmray.data.batches import EncodedData, EncodedSplit
+    from plmray.config.train import ShapeSpec
+    from plmray.data.encoded import EncodedData, EncodedSplit
     from plmray.model.backbones import random_esm2
     from plmray.packed.embedder import Unpadded
-    from plmray.spec.train import ShapeSpec
     from plmray.train.embeddings import Padded, compute_embeddings
 
     layers, width, heads = shape
-    encoder = random_esm2(ShapeSpec(layers=layers, width=width, heads=heads, feed_forward=4 * width), 0).eval()
+    encoder = random_esm2(ShapeSpec(layers=layers, width=width, heads=heads, feed_forward=4 * width).size, 0).eval()
     tokens = np.random.default_rng(0).integers(4, 24, proteins * LENGTH).astype(np.int16)
     split = EncodedSplit(tokens, np.arange(proteins + 1) * LENGTH, np.zeros(proteins), marks=2)
     data = EncodedData({"train": split}, "regression", (), 1, 1, 1, 1)

@@ -49,7 +49,7 @@ def gb1_arrays() -> Arrays:
 
 def encoded(arrays: Arrays) -> Any:
     """The same as plmray's data."""
-    from plmray.data.batches import EncodedData, EncodedSplit
+    from plmray.data.encoded import EncodedData, EncodedSplit
 
     def split(name: str) -> EncodedSplit:
         values, targets = arrays[f"{name}_x"], arrays[f"{name}_y"]
@@ -59,7 +59,7 @@ def encoded(arrays: Arrays) -> Any:
 
 
 def settings_of(trial: HeadTrial) -> Any:
-    from plmray.spec.train import TrainSpec
+    from plmray.config.train import TrainSpec
 
     optimizer = {"lr": trial.lr, "weight_decay": trial.weight_decay, "eps": 1e-7, "schedule": "constant", "clip": None}
     return TrainSpec.model_validate(

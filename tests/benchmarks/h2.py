@@ -20,7 +20,7 @@ pin_threads(1)
 import numpy as np  # noqa: E402
 import torch  # noqa: E402
 
-from plmray.data.batches import EncodedData  # noqa: E402
+from plmray.data.encoded import EncodedData  # noqa: E402
 from plmray.packed.adapter_pack import AdapterPack  # noqa: E402
 from plmray.packed.pack import upcoming  # noqa: E402
 from plmray.seeds import Streams  # noqa: E402

@@ -6,6 +6,7 @@ a job's training is left out: it ends at once with made-up scores. Ray Tune alon
 
 from __future__ import annotations
 
+import contextlib
 import os
 import resource
 import shutil
@@ -20,11 +21,12 @@ from tests.benchmarks.common import Answer, main, pin_threads
 
 pin_threads(1)
 
-from plmray.orchestrate import pack_actor  # noqa: E402
-from plmray.orchestrate.begin import RunOptions  # noqa: E402
-from plmray.orchestrate.driver import Driver, run_sweep  # noqa: E402
-from plmray.orchestrate.jobs import Job, JobSource, Report  # noqa: E402
-from plmray.spec.load import LoadedSweep, load_sweep  # noqa: E402
+from plmray.config.load import LoadedSweep, load_sweep  # noqa: E402
+from plmray.sweep import driver  # noqa: E402
+from plmray.sweep.driver import run_sweep  # noqa: E402
+from plmray.sweep.on_ray import host_actor  # noqa: E402
+from plmray.sweep.options import RunOptions  # noqa: E402
+from plmray.trials.job import Job, JobSource, Report  # noqa: E402
 from tests.benchmarks.noops import NoOpActor, noop_reports  # noqa: E402
 from tests.examples import sweep_tree  # noqa: E402
 
@@ -72,15 +74,16 @@ def resident_mb() -> float:
 
 def drive(loaded: LoadedSweep, folder: Path, place: NoOps | None, **options: Any) -> tuple[Any, float]:
     """A whole sweep on ``place``, or on Ray: its outcome and wall seconds."""
-    open_place, actor = Driver._open_place, pack_actor.PackActor
+    open_machines, actor = driver.open_machines, host_actor.PackActor
     if place is not None:
-        Driver._open_place = lambda self: ((lambda bench: place), False, lambda: None)  # type: ignore[method-assign]
-    pack_actor.PackActor = NoOpActor  # type: ignore[misc]
+        machines = driver.Machines(False, lambda bench: place)
+        driver.open_machines = lambda *arguments: contextlib.nullcontext(machines)  # type: ignore[assignment]
+    host_actor.PackActor = NoOpActor  # type: ignore[misc]
     started = time.perf_counter()
     try:
         outcome = run_sweep(loaded, RunOptions(storage_path=folder, **options), lambda text: None)
     finally:
-        Driver._open_place, pack_actor.PackActor = open_place, actor  # type: ignore[method-assign, misc]
+        driver.open_machines, host_actor.PackActor = open_machines, actor  # type: ignore[misc]
     return outcome, time.perf_counter() - started
 
 

@@ -19,12 +19,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from plmray.data.batches import EncodedData, EncodedSplit, collate
+from plmray.config.train import ShapeSpec, TrainSpec
+from plmray.data.batches import collate
+from plmray.data.encoded import EncodedData, EncodedSplit
 from plmray.model.assemble import ProteinModel, build_model, trainable_parameters
 from plmray.model.backbones import random_esm2
 from plmray.model.tokens import esm2_tokenizer
 from plmray.seeds import Streams
-from plmray.spec.train import ShapeSpec, TrainSpec
 from tests.benchmarks.common import DATA
 from tests.benchmarks.heads_peers import QUIET
 
@@ -77,7 +78,7 @@ def deeploc() -> EncodedData:
 
 def encoder_of(shape: str) -> nn.Module:
     layers, width, heads = SHAPES[shape]
-    size = ShapeSpec(layers=layers, width=width, heads=heads, feed_forward=4 * width)
+    size = ShapeSpec(layers=layers, width=width, heads=heads, feed_forward=4 * width).size
     return random_esm2(size, 0).requires_grad_(False).eval()
 
 

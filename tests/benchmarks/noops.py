@@ -6,13 +6,13 @@ import threading
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
-from plmray.orchestrate.jobs import Job, Report
-from plmray.orchestrate.pack_actor import PackActor
-from plmray.results import TrialResult
 from plmray.seeds import derived_rng
+from plmray.sweep.on_ray.host_actor import PackActor
+from plmray.trials.job import Job, Report
+from plmray.trials.result import TrialResult
 
 if TYPE_CHECKING:
-    from plmray.orchestrate.host import News
+    from plmray.sweep.workers.packed import News
 
 
 def noop_reports(job: Job) -> Iterator[Report]:
@@ -49,7 +49,7 @@ class NoOpHost:
         return {}
 
     def advance(self) -> Iterator[News]:
-        from plmray.orchestrate.host import News
+        from plmray.sweep.workers.packed import News
 
         for key, reports in list(self.seats.items()):
             report = next(reports)

@@ -15,12 +15,12 @@ from typing import Any
 
 import numpy as np
 
-from plmray.assets.pretrain import SHAPE
-from plmray.orchestrate.one import run_trial
-from plmray.spec.load import load_sweep
-from plmray.spec.names import BUNDLED
+from plmray.config.catalog.backbones import BUNDLED
+from plmray.config.load import load_sweep
 from plmray.stats.effects import welch_delta
+from plmray.sweep.workers.single_trial import run_trial
 from tests.benchmarks.common import DATA, Answer, main
+from tests.benchmarks.pretrain import SHAPE
 from tests.examples import write_sweep
 
 ARMS = ("bundled", "random")

@@ -26,10 +26,10 @@ pin_threads(1)
 import psutil  # noqa: E402
 import yaml  # noqa: E402
 
-from plmray.orchestrate.begin import RunOptions  # noqa: E402
-from plmray.orchestrate.driver import run_sweep  # noqa: E402
-from plmray.results import read_results  # noqa: E402
-from plmray.spec.load import LoadedSweep, load_sweep  # noqa: E402
+from plmray.config.load import LoadedSweep, load_sweep  # noqa: E402
+from plmray.sweep.driver import run_sweep  # noqa: E402
+from plmray.sweep.folder.reader import read_results  # noqa: E402
+from plmray.sweep.options import RunOptions  # noqa: E402
 from tests.examples import sweep_tree  # noqa: E402
 
 SAMPLE_S = 2.0

@@ -16,7 +16,9 @@ from tests.benchmarks.common import DATA, Answer, main, pin_threads
 
 pin_threads(1)
 
-from plmray.results import TrialResult, read_costs, read_results  # noqa: E402
+from plmray.sweep.folder.costs import read_costs  # noqa: E402
+from plmray.sweep.folder.reader import read_results  # noqa: E402
+from plmray.trials.result import TrialResult  # noqa: E402
 from tests.examples import ROOT  # noqa: E402
 from tests.faults.hosts import HEAD_ADDRESS, two_hosts  # noqa: E402
 

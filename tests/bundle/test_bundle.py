@@ -22,9 +22,9 @@ from plmray.bundle.predict import predict_file
 from plmray.cli import cli
 from plmray.data.datasets import load_data
 from plmray.errors import FolderError
-from plmray.orchestrate.begin import RunOptions
-from plmray.orchestrate.driver import run_sweep
-from plmray.results import read_results
+from plmray.sweep.driver import run_sweep
+from plmray.sweep.folder.reader import read_results
+from plmray.sweep.options import RunOptions
 from tests.examples import tiny_sweep, write_toy
 from tests.model.families import write_checkpoint
 

@@ -11,13 +11,14 @@ import pyarrow as pa
 import pytest
 from pyarrow import parquet
 
+from plmray.config.catalog.tasks import KNOWN_TASKS
+from plmray.config.task import TaskSpec
 from plmray.data import fetch
-from plmray.data.batches import EncodedData, collate, resplit, sorted_batches, with_embeddings
+from plmray.data.batches import collate, sorted_batches
 from plmray.data.datasets import load_data
+from plmray.data.encoded import EncodedData, resplit, with_embeddings
 from plmray.data.known import SOURCES
 from plmray.errors import DataError
-from plmray.spec.known_tasks import KNOWN_TASKS
-from plmray.spec.task import TaskSpec
 from tests.examples import tiny_data, tiny_sweep, write_proteins
 
 ROWS = [

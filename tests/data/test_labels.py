@@ -9,10 +9,11 @@ import pytest
 from click.testing import CliRunner
 
 from plmray.cli import cli
-from plmray.data.datasets import ProteinData, load_data
+from plmray.config.task import TaskSpec
+from plmray.data.datasets import load_data
 from plmray.data.labels import items_of
+from plmray.data.proteins import ProteinData
 from plmray.errors import DataError
-from plmray.spec.task import TaskSpec
 from tests.examples import sweep_tree, write_sweep
 
 

@@ -17,15 +17,17 @@ import pytest
 from pyarrow import parquet
 from scipy import stats
 
+from plmray.config.catalog.tasks import KNOWN_TASKS
+from plmray.config.task import TaskSpec
 from plmray.data import fetch
-from plmray.data.batches import collate, resplit
-from plmray.data.datasets import ProteinData, load_data
+from plmray.data.batches import collate
+from plmray.data.datasets import load_data
+from plmray.data.encoded import resplit
 from plmray.data.fasta import read_fasta
 from plmray.data.known import SOURCES
+from plmray.data.proteins import ProteinData
 from plmray.errors import DataError
 from plmray.metrics import score
-from plmray.spec.known_tasks import KNOWN_TASKS
-from plmray.spec.task import TaskSpec
 from tests.examples import tiny_data, tiny_sweep
 
 ROWS = [

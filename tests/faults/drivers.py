@@ -16,13 +16,14 @@ import pytest
 import yaml
 from pyarrow import parquet
 
-from plmray.files import read_json_lines
-from plmray.orchestrate.begin import RunOptions
-from plmray.orchestrate.driver import run_sweep
-from plmray.orchestrate.folder import SweepFolder
-from plmray.orchestrate.sync import sync_folder
-from plmray.results import TrialResult, read_results
-from plmray.spec.load import load_sweep
+from plmray.config.load import load_sweep
+from plmray.storage.atomic import read_json_lines
+from plmray.sweep.driver import run_sweep
+from plmray.sweep.folder.reader import read_results
+from plmray.sweep.folder.writer import SweepFolder
+from plmray.sweep.options import RunOptions
+from plmray.sweep.tracking.sync import sync_folder
+from plmray.trials.result import TrialResult
 from tests.examples import sweep_tree
 
 Scores = dict[str, tuple[str, float | None, float | None]]

@@ -11,11 +11,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from plmray.config.load import load_sweep
 from plmray.errors import FolderError
-from plmray.orchestrate.begin import RunOptions
-from plmray.orchestrate.driver import run_sweep
-from plmray.results import read_results
-from plmray.spec.load import load_sweep
+from plmray.sweep.driver import run_sweep
+from plmray.sweep.folder.reader import read_results
+from plmray.sweep.options import RunOptions
 from tests.faults.drivers import (
     TRIALS,
     DriverProcess,

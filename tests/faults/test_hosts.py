@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 import yaml
 
-from plmray.orchestrate.one import run_trial
-from plmray.results import read_results
-from plmray.spec.load import load_sweep
+from plmray.config.load import load_sweep
+from plmray.sweep.folder.reader import read_results
+from plmray.sweep.workers.single_trial import run_trial
 from plmray.train.prebuild import extensions_folder
 from tests.faults.drivers import (
     DriverProcess,

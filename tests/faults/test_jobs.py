@@ -14,8 +14,9 @@ from pathlib import Path
 
 import pytest
 
-from plmray.results import read_results
-from plmray.storage import ObjectStore, local_copy
+from plmray.storage.home import local_copy
+from plmray.storage.object_store import ObjectStore
+from plmray.sweep.folder.reader import read_results
 from tests.clusters import ray_cluster
 from tests.examples import ROOT
 from tests.faults.drivers import Scores, assert_scores, fault_sweep

@@ -11,7 +11,7 @@ import psutil
 import pytest
 import yaml
 
-from plmray.results import read_results
+from plmray.sweep.folder.reader import read_results
 from tests.faults.drivers import (
     DriverProcess,
     Scores,
@@ -99,7 +99,7 @@ def test_ctrl_c_on_ray(tmp_path: Path, unbroken: Scores, uri: str, times: int) -
 GREEDY = """
 import psutil, resource, sys
 from plmray.cli import main
-import torch, plmray.orchestrate.driver, plmray.orchestrate.worker
+import torch, plmray.sweep.driver, plmray.sweep.workers.serial
 resource.setrlimit(resource.RLIMIT_AS, (psutil.Process().memory_info().vms + 2 * 2**30,) * 2)
 sys.argv[0] = "plmray"
 main()

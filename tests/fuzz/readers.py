@@ -9,16 +9,16 @@ from pathlib import Path
 
 from plmray.bundle.folder import BundleFacts
 from plmray.bundle.proteins import read_stream
+from plmray.config.load import load_sweep
+from plmray.config.task import TaskSpec
 from plmray.data.datasets import load_data
 from plmray.errors import PlmrayError
-from plmray.files import read_json_lines
-from plmray.orchestrate.folder import SweepFolder
-from plmray.orchestrate.records import read_candidates, read_decisions
-from plmray.orchestrate.sync import recorded_tracking
-from plmray.results import read_costs, read_curve, read_importance, read_results
-from plmray.spec.load import load_resolved, load_sweep
-from plmray.spec.task import TaskSpec
-from plmray.tables import read_runs
+from plmray.report.tables.table import read_runs
+from plmray.storage.atomic import read_json_lines
+from plmray.sweep.folder.costs import read_costs
+from plmray.sweep.folder.reader import load_resolved, read_curve, read_importance, read_results, recorded_tracking
+from plmray.sweep.folder.records import read_candidates, read_decisions
+from plmray.sweep.folder.writer import SweepFolder
 
 CORPUS = Path(__file__).parent / "corpus"
 Reader = Callable[[bytes, Path], object]

@@ -17,12 +17,12 @@ from typing import Any
 import plmray
 from plmray.bundle.export import export
 from plmray.bundle.predict import predict_file
+from plmray.config.load import load_sweep
 from plmray.data.datasets import load_data
-from plmray.orchestrate.begin import RunOptions
-from plmray.orchestrate.driver import run_sweep
-from plmray.orchestrate.prepare import make_identifier
-from plmray.spec.load import load_sweep
-from plmray.trial import Trial
+from plmray.plan.prepare import make_identifier
+from plmray.sweep.driver import run_sweep
+from plmray.sweep.options import RunOptions
+from plmray.trials.trial import Trial
 from tests.examples import write_toy
 
 HERE = Path(__file__).parent

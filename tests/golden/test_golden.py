@@ -15,11 +15,11 @@ from typing import Any
 import pytest
 
 from plmray.bundle.predict import predict_file
-from plmray.orchestrate.begin import RunOptions
-from plmray.orchestrate.driver import run_sweep
+from plmray.config.load import load_sweep
 from plmray.report.write import judge_folder, to_json
-from plmray.results import read_results
-from plmray.spec.load import load_resolved, load_sweep
+from plmray.sweep.driver import run_sweep
+from plmray.sweep.folder.reader import load_resolved, read_results
+from plmray.sweep.options import RunOptions
 from tests.golden.make import HERE, PLACE, ids
 
 # The same machine gives the same bits; another CPU adds in another order.

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 
-from plmray.spec.families import Family
+from plmray.config.catalog.families import Family
 
 WIDTH = 16
 LETTERS = "LAGVSERDTIPKQNFYMHWCXBUZO"  # of small tokenizers made here; in no model's order

@@ -9,16 +9,17 @@ import numpy as np
 import pytest
 import torch
 
+from plmray.config.backbone_names import backbone_fault, family, local_folder
+from plmray.config.catalog.backbones import BUNDLED, KNOWN_BACKBONES
+from plmray.config.catalog.families import FAMILIES, Family
+from plmray.config.catalog.recipes import settings_of
+from plmray.config.train import BackboneSpec, HeadSpec, TrainSpec
 from plmray.model.assemble import build_model, trainable_count, trainable_parameters
 from plmray.model.backbones import load_encoder, load_tokenizer
 from plmray.model.dropout import DropoutSource
 from plmray.model.prottrans import ScaledLowRankLinear
-from plmray.plan import head_parameters
+from plmray.plan.plan import head_parameters
 from plmray.seeds import Streams
-from plmray.spec.families import FAMILIES, Family
-from plmray.spec.names import BUNDLED, KNOWN_BACKBONES, backbone_fault, family, local_folder
-from plmray.spec.recipes import settings_of
-from plmray.spec.train import BackboneSpec, HeadSpec, TrainSpec
 from tests.model.families import write_checkpoint
 
 
@@ -150,7 +151,7 @@ def test_prefixes_are_seen_by_every_adapted_layer(name: Family, folder: Path) ->
 
 
 def test_prefix_attention_without_prefixes_is_plain_attention(folder: Path) -> None:
-    from plmray.model.prefix import add_prefixes
+    from plmray.model.prefix_tuning import add_prefixes
 
     for name in get_args(Family):
         encoder = load_encoder(BackboneSpec(name=name), folder)

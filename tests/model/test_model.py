@@ -6,12 +6,12 @@ from typing import Any
 import pytest
 import torch
 
+from plmray.config.train import BackboneSpec, ShapeSpec, TrainSpec
 from plmray.model.assemble import build_model, masked_mean, trainable_count, trainable_parameters
 from plmray.model.backbones import load_encoder
 from plmray.model.tokens import esm2_tokenizer
-from plmray.plan import trainable_estimate
+from plmray.plan.plan import trainable_estimate
 from plmray.seeds import Streams
-from plmray.spec.train import BackboneSpec, ShapeSpec, TrainSpec
 from tests.model.families import esm_alphabet
 
 SHAPE = {"layers": 2, "width": 16, "heads": 2, "feed_forward": 32}
@@ -46,7 +46,7 @@ def test_golden_trainable_counts_of_the_notebooks(name: str, golden: int) -> Non
 @pytest.mark.parametrize("head", ["linear", "dense", "notebook"])
 def test_planned_counts_equal_built_ones(adapter: str, head: str) -> None:
     train = settings(adapter={"kind": adapter, "rank": 3}, head={"kind": head, "hidden": 5})
-    assert trainable_estimate(ShapeSpec(**SHAPE), train) == trainable_count(built(train))
+    assert trainable_estimate(ShapeSpec(**SHAPE).size, train) == trainable_count(built(train))
 
 
 def test_trials_share_the_frozen_encoder_and_nothing_else() -> None:
@@ -124,8 +124,8 @@ def test_a_checkpoint_of_another_architecture_is_refused(tmp_path: Path) -> None
 
     from safetensors.torch import load_file, save_file
 
+    from plmray.config.backbone_names import backbone_fault
     from plmray.errors import SetupError
-    from plmray.spec.names import backbone_fault
 
     load_encoder(settings().backbone, Path()).save_pretrained(tmp_path / "other")  # type: ignore[operator]
     weights = tmp_path / "other" / "model.safetensors"

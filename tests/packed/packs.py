@@ -7,13 +7,13 @@ from typing import Any
 
 import numpy as np
 
-from plmray.data.batches import EncodedData, EncodedSplit
+from plmray.config.train import TrainSpec
+from plmray.data.encoded import EncodedData, EncodedSplit
 from plmray.metrics import DEFAULT_METRIC
 from plmray.model.assemble import build_head_model
 from plmray.packed.head_pack import HeadPack
 from plmray.packed.pack import Member, Pack
 from plmray.seeds import Streams
-from plmray.spec.train import TrainSpec
 from plmray.train.engines import TorchEngine
 from plmray.train.loop import Training
 from tests.examples import CPU

@@ -9,20 +9,20 @@ import pytest
 import torch
 from torch import nn
 
-from plmray.data.batches import EncodedData, EncodedSplit
+from plmray.config.backbone_names import Family
+from plmray.config.train import ShapeSpec, TrainSpec
+from plmray.data.encoded import EncodedData, EncodedSplit
 from plmray.model.assemble import build_model
 from plmray.model.backbones import random_esm2
 from plmray.packed.adapter_pack import AdapterPack
 from plmray.packed.attention import attend_by_length, attend_padded
 from plmray.seeds import Streams
-from plmray.spec.names import Family
-from plmray.spec.train import ShapeSpec, TrainSpec
 from plmray.train.engines import TorchEngine
 from plmray.train.loop import Training
 from tests.examples import CPU
 from tests.packed.packs import curve, finish, head_settings
 
-SHAPE = ShapeSpec(layers=3, width=16, heads=2, feed_forward=32)
+SHAPE = ShapeSpec(layers=3, width=16, heads=2, feed_forward=32).size
 
 
 def encoder_of(family: str, precision: torch.dtype = torch.float64) -> nn.Module:

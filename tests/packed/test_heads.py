@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 import torch
 
+from plmray.config.train import OptimizerSpec
 from plmray.packed.optimizer import SlotAdamW
 from plmray.packed.slots import SlotStore
 from plmray.seeds import Streams
-from plmray.spec.train import OptimizerSpec
 from plmray.train.losses import loss_and_gradient, loss_per_unit
 from tests.examples import CPU
 from tests.packed.packs import alone, curve, embedded, finish, head_pack, head_settings

@@ -13,14 +13,14 @@ import numpy as np
 import pytest
 import torch
 
-from plmray.orchestrate.begin import RunOptions
-from plmray.orchestrate.driver import run_sweep
+from plmray.config.parameters import train_fields, with_parameters
+from plmray.config.train import TrainSpec
 from plmray.packed.adapter_pack import AdapterPack
-from plmray.packing import FREE_OF_ADAPTERS, FREE_OF_HEADS, pack_key
-from plmray.results import read_results
+from plmray.plan.packing import FREE_OF_ADAPTERS, FREE_OF_HEADS, pack_key
 from plmray.seeds import Streams
-from plmray.spec.checks import train_fields, with_parameters
-from plmray.spec.train import TrainSpec
+from plmray.sweep.driver import run_sweep
+from plmray.sweep.folder.reader import read_results
+from plmray.sweep.options import RunOptions
 from plmray.train.loop import Training
 from tests.examples import CPU, tiny_sweep
 from tests.packed import test_adapters as adapters

@@ -16,18 +16,19 @@ import pytest
 import torch
 from pyarrow import parquet
 
-from plmray.data.batches import encode_data
-from plmray.data.datasets import ProteinData, load_data
+from plmray.config.backbone_names import backbone_fault, longest_residues
+from plmray.config.task import TaskSpec
+from plmray.config.train import BackboneSpec
+from plmray.data.datasets import load_data
+from plmray.data.encoded import encode_data
+from plmray.data.proteins import ProteinData
 from plmray.model.backbones import load_encoder, load_tokenizer
-from plmray.orchestrate.begin import RunOptions
-from plmray.orchestrate.bench import make_bench
-from plmray.orchestrate.device import Device
-from plmray.orchestrate.driver import run_sweep
 from plmray.packed.embedder import Unpadded
-from plmray.results import read_results
-from plmray.spec.names import backbone_fault, longest_residues
-from plmray.spec.task import TaskSpec
-from plmray.spec.train import BackboneSpec
+from plmray.sweep.driver import run_sweep
+from plmray.sweep.folder.reader import read_results
+from plmray.sweep.options import RunOptions
+from plmray.sweep.workers.context import make_bench
+from plmray.sweep.workers.device import Device
 from plmray.train.embeddings import RESIDUES, Padded, compute_embeddings
 from tests.examples import CPU, tiny_sweep
 

@@ -14,13 +14,13 @@ from xml.etree import ElementTree
 import numpy as np
 import pytest
 
+from plmray.config.space import ChoiceDomain, FloatDomain
 from plmray.report.headline import headline
 from plmray.report.html import page
 from plmray.report.markdown import markdown
 from plmray.report.verdict import Verdict, is_anchor, judge
 from plmray.report.write import to_json
-from plmray.results import TrialResult
-from plmray.spec.space import ChoiceDomain, FloatDomain
+from plmray.trials.result import TrialResult
 
 SPACE = {
     "optimizer.lr": FloatDomain(kind="float", low=1e-4, high=1e-2, log=True),

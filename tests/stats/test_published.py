@@ -48,8 +48,8 @@ def test_the_64_tiles_of_figure_1(stats: Callable[..., Any]) -> None:
     [("Stability", 2.63, 2.28), ("AAV", 2.48, 1.77), ("GB1", 0.655, 0.645), ("Secondary Structure", 0.048, 0.081)],
 )
 def test_seed_sd_in_percentage_points(data_root: Path, task: str, frozen: float, finetuned: float) -> None:
+    from plmray.report.tables.table import read_runs
     from plmray.stats.spread import pooled_seed_sd
-    from plmray.tables import read_runs
 
     runs = read_runs(data_root / "published_runs" / RUNS)
     cells = {key: own.numbers("score") * 100 for key, own in runs.groups(["task", "training", "model"])}

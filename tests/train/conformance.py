@@ -15,8 +15,8 @@ import numpy as np
 import torch
 from torch import multiprocessing
 
+from plmray.config.sweep import DeepSpeedSpec
 from plmray.metrics import score
-from plmray.spec.sweep import DeepSpeedSpec
 from plmray.train.engines import TorchEngine
 from plmray.train.loop import Training
 from tests.examples import CPU, tiny_data, tiny_model, tiny_sweep, write_toy

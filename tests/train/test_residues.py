@@ -10,12 +10,13 @@ import pytest
 import torch
 from torch.nn import functional
 
-from plmray.data.batches import EncodedData, collate, with_embeddings
+from plmray.config.train import TrainSpec
+from plmray.data.batches import collate
+from plmray.data.encoded import EncodedData, with_embeddings
 from plmray.model.assemble import build_head_model, build_model
 from plmray.model.backbones import load_encoder
 from plmray.packed.embedder import Unpadded
 from plmray.seeds import Streams
-from plmray.spec.train import TrainSpec
 from plmray.train.embeddings import RESIDUES, Padded, compute_embeddings
 from plmray.train.engines import Step, TorchEngine
 from plmray.train.loop import Training

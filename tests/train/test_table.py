@@ -17,17 +17,17 @@ import numpy as np
 import pytest
 import torch
 
-from plmray.data.batches import EncodedData, encode_data
+from plmray.config.backbone_names import family as family_of
+from plmray.config.catalog.families import Family
+from plmray.config.task import TaskSpec
+from plmray.config.train import TrainSpec
 from plmray.data.datasets import load_data
+from plmray.data.encoded import EncodedData, encode_data
 from plmray.metrics import DEFAULT_METRIC
 from plmray.model.adapters import encoder_layers, saved_config
 from plmray.model.assemble import ProteinModel, build_model, selected_tensors
 from plmray.model.backbones import load_encoder, load_tokenizer
 from plmray.seeds import Streams
-from plmray.spec.families import Family
-from plmray.spec.names import family as family_of
-from plmray.spec.task import TaskSpec
-from plmray.spec.train import TrainSpec
 from plmray.train import checkpoint
 from plmray.train.engines import TorchEngine, predict_rows
 from plmray.train.loop import Training

@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 import torch
 
+from plmray.config.train import OptimizerSpec
 from plmray.errors import FolderError
 from plmray.model.adapters import saved_config
 from plmray.model.assemble import trainable_parameters
 from plmray.model.backbones import load_encoder
-from plmray.spec.train import OptimizerSpec
 from plmray.train import checkpoint
 from plmray.train.engines import TorchEngine
 from plmray.train.loop import Diverged, Training

@@ -1,0 +1,1 @@
+"""Facts, one row each: encoders, families of encoders, tasks."""

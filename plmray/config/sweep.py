@@ -1,0 +1,208 @@
+"""The sweep file as types. Every field a person may write is here or in ``task`` and ``train``, with its default."""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated, Any, Literal, Union
+
+from pydantic import BeforeValidator, Field, model_validator
+
+from plmray.config.catalog.tasks import KNOWN_TASKS
+from plmray.config.space import Domain, Value
+from plmray.config.task import Seed, Strict, TaskSpec
+from plmray.config.train import TrainSpec
+from plmray.metrics import DEFAULT_METRIC, METRICS
+
+
+def _known_metric(name: str) -> str:
+    from plmray.errors import nearest_name
+
+    if not isinstance(name, str):
+        raise ValueError(f"found {name!r}, expected the name of a metric")
+    if name not in METRICS:
+        raise ValueError(f"unknown metric '{name}'; {nearest_name(name, METRICS)}")
+    return name
+
+
+class ObjectiveSpec(Strict):
+    """``metric``: default is the data set's own, else spearman, auroc (binary), accuracy (classes) or f1 (labels)."""
+
+    metric: Annotated[str, BeforeValidator(_known_metric)] = "spearman"
+
+
+def _distinct_seeds(seeds: list[int]) -> list[int]:
+    twice = sorted({seed for seed in seeds if seeds.count(seed) > 1})
+    if twice:
+        raise ValueError(f"seed {twice[0]} is listed twice; every seed is one repetition")
+    return seeds
+
+
+Seeds = Annotated[list[Seed], Field(min_length=1)]
+
+
+class SearchSpec(Strict):
+    candidates: int | None = Field(default=None, ge=1, description="given ones included; a grid may leave it out")
+    seeds: Seeds = Field(default=[0])
+    sampler: Literal["tpe", "random", "sobol", "cmaes", "gp", "grid"] = "tpe"
+    sampler_seed: Seed = 0
+    scheduler: Literal["asha", "median", "none"] = "none"
+    min_epochs: int | None = Field(default=None, ge=1, description="first rung; default a quarter of the epochs")
+    reduction_factor: int = Field(default=2, ge=2, description="of every so many candidates one goes on (asha)")
+    given: list[dict[str, Value]] = Field(default_factory=list, description="settings to try first")
+
+    @model_validator(mode="after")
+    def _sensible(self) -> SearchSpec:
+        _distinct_seeds(self.seeds)
+        if self.sampler != "grid" and self.candidates is None:
+            raise ValueError("candidates is missing: how many settings to try")
+        if self.sampler in ("cmaes", "gp") and self.scheduler != "none":
+            raise ValueError(
+                f"sampler {self.sampler} learns nothing from pruned candidates; use scheduler: none, or sampler: tpe"
+            )
+        if self.candidates is not None and len(self.given) > self.candidates:
+            raise ValueError(f"{len(self.given)} given settings exceed candidates: {self.candidates}")
+        return self
+
+
+CONFIRM = 5  # seeds
+CONFIRMED = 2  # candidates: the leader and its rival
+
+
+class BudgetSpec(Strict):
+    trials: int = Field(ge=1)
+
+
+class ReplicateSpec(Strict):
+    top: int = Field(default=0, ge=0, description="best candidates of the search")
+    random: int = Field(default=0, ge=0, description="anchors: drawn blindly, the only ones that feed variance shares")
+    seeds: Seeds
+    allocation: Literal["fixed", "adaptive"] = Field(
+        default="fixed", description="adaptive: statistics choose which of the top candidates runs its next seed"
+    )
+    budget: BudgetSpec | None = Field(default=None, description="of the adaptive part")
+    indifference: float | None = Field(
+        default=None, gt=0, description="adaptive: stop where picking the leader loses less, in the score's unit"
+    )
+    confirm: int | None = Field(
+        default=None, ge=2, description="adaptive: fresh seeds of the two best at the end, for the intervals; default 5"
+    )
+    vary: list[Literal["init", "order", "dropout", "split"]] = Field(
+        default_factory=list,
+        description="random streams to move one at a time, the others held at the first seed; of the top candidates",
+    )
+
+    @model_validator(mode="after")
+    def _something(self) -> ReplicateSpec:
+        _distinct_seeds(self.seeds)
+        if self.top + self.random == 0:
+            raise ValueError("top and random are both 0; leave replicate out instead")
+        if len(set(self.vary)) < len(self.vary):
+            raise ValueError(f"vary lists a stream twice: {self.vary}")
+        if self.vary and len(self.seeds) < 2:
+            raise ValueError("vary needs two seeds or more: the first holds the other streams")
+        return self
+
+    @model_validator(mode="after")
+    def _adaptive(self) -> ReplicateSpec:
+        own = [name for name in ("budget", "indifference", "confirm") if getattr(self, name) is not None]
+        if self.allocation == "fixed" and own:
+            raise ValueError(f"{own[0]} belongs to allocation: adaptive; add that, or drop {own[0]}")
+        if self.allocation == "adaptive":
+            if self.budget is None:
+                raise ValueError("allocation: adaptive needs budget: {trials: N}, the most it may run")
+            if self.top < 2:
+                raise ValueError(f"allocation: adaptive chooses among top candidates; top is {self.top}, expected 2+")
+            if self.budget.trials < 2 * self.top:
+                raise ValueError(
+                    f"budget: {self.budget.trials} trials are fewer than two for each of {self.top} top candidates"
+                )
+        return self
+
+    @property
+    def confirmation_seeds(self) -> int:
+        return 0 if self.allocation == "fixed" else CONFIRM if self.confirm is None else self.confirm
+
+
+class DeepSpeedSpec(Strict):
+    stage: Literal[0, 1, 2, 3] = 2
+    offload_optimizer: bool = False
+    offload_parameters: bool = False
+
+    @model_validator(mode="after")
+    def _supported(self) -> DeepSpeedSpec:
+        if self.offload_optimizer and self.stage == 0:
+            raise ValueError("offload_optimizer needs stage 1, 2 or 3; stage 0 keeps the optimizer whole")
+        if self.offload_parameters and self.stage != 3:
+            raise ValueError(f"offload_parameters needs stage 3, found stage {self.stage}")
+        return self
+
+
+class ResourcesSpec(Strict):
+    """Where and how trials run. Nothing here changes a trial's numbers or its id."""
+
+    engine: Literal["auto", "torch", "packed", "deepspeed"] = "auto"
+    workers: int = Field(default=1, ge=1, description="processes of one trial")
+    cpus_per_worker: int = Field(default=1, ge=1)
+    gpus_per_trial: Union[Literal["auto"], Annotated[float, Field(ge=0)]] = "auto"
+    max_concurrent: Union[Literal["auto"], Annotated[int, Field(ge=1)]] = "auto"
+    max_hours_per_trial: float | None = Field(default=None, gt=0)
+    micro_batch: Union[Literal["auto"], Annotated[int, Field(ge=1)]] = "auto"
+    gradient_checkpointing: bool = False
+    retries: int = Field(default=3, ge=0, description="restarts after a crash of the infrastructure")
+    keep: Literal["best", "replicate", "none"] = Field(default="replicate", description="adapters and heads kept")
+    deepspeed: DeepSpeedSpec = DeepSpeedSpec()
+
+    @model_validator(mode="after")
+    def _engine_fits(self) -> ResourcesSpec:
+        if self.engine in ("torch", "packed") and self.workers > 1:
+            raise ValueError(
+                f"engine {self.engine} is one process, found workers: {self.workers}; use engine: deepspeed"
+            )
+        gpus = self.gpus_per_trial
+        if gpus != "auto" and gpus > 0 and (gpus % self.workers if self.workers > 1 else gpus > 1):
+            raise ValueError(f"gpus_per_trial: {gpus:g} does not fit workers: {self.workers}; each worker uses one GPU")
+        return self
+
+
+class TrackingSpec(Strict):
+    experiment: str = Field(default="plmray", min_length=1)
+    uri: str | None = Field(default=None, description="MLflow tracking URI; default MLFLOW_TRACKING_URI, then SQLite")
+
+
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
+
+
+def _folder_name(name: Any) -> Any:
+    if isinstance(name, str) and not _NAME.fullmatch(name):
+        raise ValueError(f"'{name}' is no folder name; use letters, digits, '.', '_' and '-', at most 100")
+    return name
+
+
+class SweepSpec(Strict):
+    """One experiment: a task, train settings, a space over them, and how to search and repeat."""
+
+    name: Annotated[str, BeforeValidator(_folder_name)]
+    task: TaskSpec
+    train: TrainSpec
+    space: dict[str, Domain] = Field(default_factory=dict)
+    objective: ObjectiveSpec = ObjectiveSpec()
+    search: SearchSpec
+    replicate: ReplicateSpec | None = None
+    resources: ResourcesSpec = ResourcesSpec()
+    tracking: TrackingSpec = TrackingSpec()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _metric_of_the_task(cls, tree: Any) -> Any:
+        """The metric that the task calls for, where none is named."""
+        if not isinstance(tree, dict) or not isinstance(tree.get("task"), dict):
+            return tree
+        task, objective = tree["task"], tree.get("objective", {})
+        if not isinstance(objective, dict) or "metric" in objective:
+            return tree
+        known = KNOWN_TASKS.get(task["dataset"]) if isinstance(task.get("dataset"), str) else None
+        kind = task.get("kind", known.kind if known else "regression")
+        if not isinstance(kind, str):
+            return tree
+        metric = known.metric if known and kind == known.kind else DEFAULT_METRIC.get(kind)  # type: ignore[call-overload]
+        return tree if metric is None else {**tree, "objective": {**objective, "metric": metric}}

@@ -1,0 +1,125 @@
+"""The task of a sweep: what is predicted from what, and where it is read."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal, Union
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+
+from plmray.config.catalog.tasks import KNOWN_TASKS, Level
+from plmray.metrics import Kind
+
+Seed = Annotated[int, Field(ge=0, lt=2**32)]
+SplitName = Literal["train", "validation", "test"]
+
+
+class Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+
+class ColumnsSpec(Strict):
+    """Names of the columns of a table. ``split`` and ``validation`` follow FLIP's ``set`` and ``validation``.
+
+    Only ``sequence`` and ``target`` must be there; one that is named in the sweep file must be there too. ``mask``:
+    a 1 for every residue that counts, else 0; of level: residue only.
+    """
+
+    id: str | None = "id"
+    sequence: str = "sequence"
+    target: str = "target"
+    mask: str | None = "mask"
+    split: str | None = "set"
+    validation: str | None = "validation"
+
+
+class LandscapeSpec(Strict):
+    """A generated mutational landscape with known truth: additive and pairwise effects plus noise."""
+
+    length: int = Field(default=28, ge=4, le=2000, description="residues")
+    positions: int = Field(default=4, ge=1, le=20, description="mutated positions")
+    train: int = Field(default=192, ge=8, le=1_000_000)
+    validation: int = Field(default=64, ge=4, le=1_000_000)
+    test: int = Field(default=64, ge=4, le=1_000_000)
+    epistasis: float = Field(default=0.3, ge=0, description="SD of pairwise effects; additive effects have SD 1")
+    noise: float = Field(default=0.2, ge=0, description="SD of the measurement")
+    seed: Seed = 0
+
+
+def as_files(value: Any) -> Any:
+    return [value] if isinstance(value, str) else value
+
+
+Files = Annotated[Union[list[str], dict[SplitName, str], None], BeforeValidator(as_files)]
+
+
+class TaskSpec(Strict):
+    """What is predicted from what. A known data set brings its own kind, level and validation proteins."""
+
+    dataset: str | None = Field(default=None, description="a known data set, or 'landscape'")
+    files: Files = None
+    labels: Files = Field(default=None, description="level residue: files of labels beside FASTA files of sequences")
+    masks: Files = Field(default=None, description="level residue: FASTA files of 0 and 1 beside those of sequences")
+    columns: ColumnsSpec = ColumnsSpec()
+    landscape: LandscapeSpec = LandscapeSpec()
+    kind: Kind = "regression"
+    level: Level = "protein"
+    positive: str | None = Field(default=None, description="kind binary: the class that counts as 1; default the later")
+    window: Union[Literal["auto"], list[int], None] = Field(
+        default=None, description="residues kept: around the mutated positions, or [first, last], 1-based"
+    )
+    max_length: int = Field(default=1022, ge=1, description="residues; the limit of ESM2 without its two marks")
+    over_length: Literal["refuse", "cut", "drop"] = "refuse"
+    shared_sequences: Literal["refuse", "allow"] = "refuse"
+    validation_fraction: Annotated[float, Field(gt=0, lt=1)] | None = None
+    train_fraction: float = Field(default=1.0, gt=0, le=1, description="of the training proteins, drawn by split_seed")
+    split_seed: Seed = 0
+
+    @model_validator(mode="before")
+    @classmethod
+    def _known(cls, tree: Any) -> Any:
+        """What a known data set says of itself, where the sweep file does not."""
+        known = KNOWN_TASKS.get(tree["dataset"]) if isinstance(tree, dict) and _is_name(tree.get("dataset")) else None
+        if known is None:
+            return tree
+        own: dict[str, Any] = {"kind": known.kind, "level": known.level}
+        if known.validation_fraction is not None:
+            own["validation_fraction"] = known.validation_fraction
+        return own | tree
+
+    @model_validator(mode="after")
+    def _one_source(self) -> TaskSpec:
+        if (self.dataset is None) == (self.files is None):
+            raise ValueError("give either dataset: NAME or files: …, one of the two")
+        if self.files is not None and not self.files:
+            raise ValueError("files is empty; expected at least one file")
+        if isinstance(self.window, list) and (len(self.window) != 2 or not 1 <= self.window[0] <= self.window[1]):
+            raise ValueError(f"window: {self.window} is not [first, last] with 1 <= first <= last")
+        return self
+
+    @model_validator(mode="after")
+    def _level_fits(self) -> TaskSpec:
+        given = [name for name in ("labels", "masks") if getattr(self, name) is not None]
+        if given and self.level != "residue":
+            raise ValueError(f"{given[0]} belongs to level: residue; add that, or drop {given[0]}")
+        if given and self.files is None:
+            raise ValueError(f"{given[0]} belongs to files: …; a known data set has its own")
+        if self.level == "residue" and self.kind == "multilabel":
+            raise ValueError("kind: multilabel labels whole proteins; use level: protein, or kind: classification")
+        if self.positive is not None and self.kind != "binary":
+            raise ValueError(f"positive belongs to kind: binary, found kind: {self.kind}")
+        for name in given:
+            if _shape(getattr(self, name)) != _shape(self.files):
+                raise ValueError(
+                    f"{name} needs the shape of files: {_shape(self.files)}, found {_shape(getattr(self, name))}"
+                )
+        return self
+
+
+def _is_name(value: Any) -> bool:
+    return isinstance(value, str)
+
+
+def _shape(files: list[str] | dict[SplitName, str] | None) -> str:
+    if isinstance(files, dict):
+        return f"a file for each of {', '.join(sorted(files))}"
+    return f"{len(files or [])} file(s)"

@@ -1,1 +1,0 @@
-"""Running sweeps: Ray, Optuna and MLflow live here and nowhere else."""

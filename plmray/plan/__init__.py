@@ -1,0 +1,1 @@
+"""What a sweep will do, before it does it: trials, packs, memory, operations."""

@@ -1,0 +1,1 @@
+"""Statistics for tables of runs from elsewhere."""

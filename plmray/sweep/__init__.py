@@ -1,0 +1,1 @@
+"""Running sweeps: the driver and the order of its events."""

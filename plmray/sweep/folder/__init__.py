@@ -1,0 +1,1 @@
+"""The files of a sweep folder: nothing else knows their names."""

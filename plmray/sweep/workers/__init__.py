@@ -1,0 +1,1 @@
+"""What a process does with a job: prepare, train, report."""

@@ -1,0 +1,1 @@
+"""A candidate, a trial, its job and its result, and their ids."""

@@ -1,0 +1,53 @@
+from __future__ import annotations
+
+import numpy as np
+from hypothesis import given
+from hypothesis import strategies as st
+from pydantic import TypeAdapter
+
+from plmray.config.space import Domain, Space
+
+DOMAINS = {
+    "kind": {"kind": "choice", "values": ["none", "lora"]},
+    "rank": {"kind": "ordinal", "values": [2, 4, 8], "when": {"kind": "lora"}},
+    "lr": {"kind": "float", "low": 1e-4, "high": 1e-2, "log": True},
+    "width": {"kind": "int", "low": 8, "high": 32, "step": 8},
+}
+
+
+def space(**domains: object) -> Space:
+    adapter: TypeAdapter[object] = TypeAdapter(dict[str, Domain])
+    return Space(adapter.validate_python(domains))  # type: ignore[arg-type]
+
+
+@given(st.integers(0, 2**32 - 1))
+def test_draws_lie_in_their_domains_and_respect_conditions(seed: int) -> None:
+    draw = space(**DOMAINS).sample(np.random.default_rng(seed))
+    assert ("rank" in draw) == (draw["kind"] == "lora")
+    assert draw.get("rank", 2) in (2, 4, 8)
+    assert 1e-4 <= float(draw["lr"]) <= 1e-2
+    assert draw["width"] in (8, 16, 24, 32)
+
+
+def test_log_draws_are_even_over_decades() -> None:
+    draws = [float(d["lr"]) for d in space(**DOMAINS).sample_distinct(np.random.default_rng(0), 2000)]
+    assert abs(np.mean(np.array(draws) < 1e-3) - 0.5) < 0.04
+
+
+def test_grid_leaves_out_what_a_condition_switches_off() -> None:
+    points = list(space(kind=DOMAINS["kind"], rank=DOMAINS["rank"]).grid())
+    assert points == [
+        {"kind": "none"},
+        {"kind": "lora", "rank": 2},
+        {"kind": "lora", "rank": 4},
+        {"kind": "lora", "rank": 8},
+    ]
+
+
+def test_order_in_the_file_does_not_matter_for_conditions() -> None:
+    reversed_space = space(rank=DOMAINS["rank"], kind=DOMAINS["kind"])
+    assert list(reversed_space.domains) == ["kind", "rank"]
+
+
+def test_a_small_space_gives_fewer_distinct_draws_than_asked() -> None:
+    assert len(space(kind=DOMAINS["kind"]).sample_distinct(np.random.default_rng(0), 10)) == 2
