@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from plmray.bundle.folder import BundleFacts
+from plmray.config.catalog.adapters import ADAPTERS
 
 
 def model_card(facts: BundleFacts) -> str:
@@ -39,7 +40,7 @@ def _lines(facts: BundleFacts) -> Iterator[str]:
     yield ""
     yield "    plmray predict BUNDLE proteins.fasta -o predictions.csv"
     yield "    mlflow.pyfunc.load_model('BUNDLE').predict(table)        # a table with a column 'sequence'"
-    if facts.settings.adapter.kind in ("lora", "dora", "ia3", "adalora", "peft"):
+    if ADAPTERS[facts.settings.adapter.kind].by_peft:
         yield f"    PeftModel.from_pretrained(encoder, 'BUNDLE/seeds/{facts.seeds[0]}')   # the adapter alone"
 
 

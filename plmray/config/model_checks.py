@@ -6,13 +6,15 @@ from pathlib import Path
 from typing import Any, get_args
 
 from plmray.config.backbone_names import backbone_fault, encoder_size, family, is_there, longest_residues, tokens_key
+from plmray.config.catalog.adapters import PeftMethod
 from plmray.config.catalog.families import FAMILIES, Family
+from plmray.config.catalog.heads import HEADS
 from plmray.config.catalog.tasks import KNOWN_DATASETS, KNOWN_TASKS
 from plmray.config.parameters import Found, _bounds, choices_of, most_of
 from plmray.config.space import ChoiceDomain, OrdinalDomain
 from plmray.config.strict_yaml import Place
 from plmray.config.sweep import SweepSpec
-from plmray.config.train import PROTEIN_HEADS, RESIDUE_HEADS, BackboneSpec, HeadKind, PeftMethod
+from plmray.config.train import BackboneSpec
 from plmray.errors import nearest_name
 
 
@@ -42,7 +44,9 @@ def _family_faults(spec: SweepSpec, own: Family) -> Found:
     """What the architecture of the backbone does not allow."""
     rules, embeddings = FAMILIES[own], spec.train.backbone.embeddings
     heads = choices_of(spec, "head.kind", spec.train.head.kind)
-    pools = spec.task.level == "protein" and embeddings is None and set(heads) - set(PROTEIN_HEADS)
+    pools = (
+        spec.task.level == "protein" and embeddings is None and not all(HEADS[head].reads_residues for head in heads)
+    )
     if "cls" in choices_of(spec, "pooling", spec.train.pooling) and not rules.has_cls and pools:
         yield ("train", "pooling"), "a T5 encoder has no <cls> token; use pooling: mean"
     if spec.train.precision not in rules.precisions and embeddings is None:
@@ -105,8 +109,7 @@ def _same_tokens(one: BackboneSpec, other: BackboneSpec, folder: Path) -> bool:
 def _engine_faults(spec: SweepSpec) -> Found:
     if spec.resources.engine == "packed" and choices_of(spec, "adapter.kind", spec.train.adapter.kind) == ["full"]:
         yield ("resources", "engine"), "full fine-tuning changes every weight: nothing to share; use engine: auto"
-    with_deepspeed = spec.resources.engine == "deepspeed" or spec.resources.workers > 1
-    if with_deepspeed and spec.train.precision == "fp64":
+    if spec.resources.in_groups and spec.train.precision == "fp64":
         yield ("train", "precision"), "DeepSpeed computes in float32 at most; use fp32, or one worker and engine: torch"
 
 
@@ -114,13 +117,13 @@ def _head_faults(spec: SweepSpec) -> Found:
     """Heads that the level of the task, or the way its numbers are computed, does not allow."""
     level, place = spec.task.level, _place_of(spec, "head.kind")
     for kind in choices_of(spec, "head.kind", spec.train.head.kind):
-        if (kind in RESIDUE_HEADS and level == "protein") or (kind in PROTEIN_HEADS and level == "residue"):
-            other = "residue" if level == "protein" else "protein"
-            fitting = [
-                k for k in get_args(HeadKind) if k not in (RESIDUE_HEADS if level == "protein" else PROTEIN_HEADS)
-            ]
-            yield place, f"{kind} predicts for tasks of level {other}, this one is {level}; use {', '.join(fitting)}"
-        elif kind == "light_attention":
+        if level not in HEADS[kind].levels:
+            fitting = ", ".join(name for name, row in HEADS.items() if level in row.levels)
+            yield (
+                place,
+                f"{kind} predicts for tasks of level {HEADS[kind].levels[0]}, this one is {level}; use {fitting}",
+            )
+        elif HEADS[kind].needs_whole_batch:
             yield from _whole_batch_faults(spec, kind, normalises=True)
     if "padded_mean" in choices_of(spec, "pooling", spec.train.pooling):
         yield from _whole_batch_faults(spec, "pooling padded_mean", normalises=False)
@@ -134,7 +137,7 @@ def _head_faults(spec: SweepSpec) -> Found:
 
 
 def _reads_residues(spec: SweepSpec) -> bool:
-    return "light_attention" in choices_of(spec, "head.kind", spec.train.head.kind)
+    return any(HEADS[kind].reads_residues for kind in choices_of(spec, "head.kind", spec.train.head.kind))
 
 
 def _whole_batch_faults(spec: SweepSpec, what: str, *, normalises: bool) -> Found:
@@ -142,7 +145,7 @@ def _whole_batch_faults(spec: SweepSpec, what: str, *, normalises: bool) -> Foun
     resources, (least, most) = spec.resources, _bounds(spec, "batch_size", spec.train.batch_size)
     if resources.micro_batch != "auto" and resources.micro_batch < most:
         yield ("resources", "micro_batch"), f"{what} needs its whole batch at once; use auto, or {most}"
-    if resources.engine == "deepspeed" or resources.workers > 1:
+    if resources.in_groups:
         yield ("resources", "engine"), f"{what} needs its whole batch in one process; use one worker and auto"
     if normalises and least < 2:
         yield _place_of(spec, "batch_size"), f"{what} normalises over a batch; expected 2 or more, found 1"
@@ -150,8 +153,7 @@ def _whole_batch_faults(spec: SweepSpec, what: str, *, normalises: bool) -> Foun
 
 def _adapter_faults(spec: SweepSpec) -> Found:
     kinds, place = choices_of(spec, "adapter.kind", spec.train.adapter.kind), _place_of(spec, "adapter.kind")
-    with_deepspeed = spec.resources.engine == "deepspeed" or spec.resources.workers > 1
-    if "adalora" in kinds and with_deepspeed:
+    if "adalora" in kinds and spec.resources.in_groups:
         yield place, "adalora moves ranks by its gradients, which DeepSpeed keeps; use engine: torch and one worker"
     adapter, named = spec.train.adapter, "adapter.method" in spec.space
     if "peft" in kinds and adapter.method is None and not named:

@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal, Union
 
 from pydantic import BeforeValidator, Field, model_validator
 
+from plmray.config.catalog.engines import ENGINES, EngineName
 from plmray.config.catalog.tasks import KNOWN_TASKS
 from plmray.config.space import Domain, Value
 from plmray.config.task import Seed, Strict, TaskSpec
@@ -140,7 +141,7 @@ class DeepSpeedSpec(Strict):
 class ResourcesSpec(Strict):
     """Where and how trials run. Nothing here changes a trial's numbers or its id."""
 
-    engine: Literal["auto", "torch", "packed", "deepspeed"] = "auto"
+    engine: Union[Literal["auto"], EngineName] = "auto"
     workers: int = Field(default=1, ge=1, description="processes of one trial")
     cpus_per_worker: int = Field(default=1, ge=1)
     gpus_per_trial: Union[Literal["auto"], Annotated[float, Field(ge=0)]] = "auto"
@@ -154,7 +155,7 @@ class ResourcesSpec(Strict):
 
     @model_validator(mode="after")
     def _engine_fits(self) -> ResourcesSpec:
-        if self.engine in ("torch", "packed") and self.workers > 1:
+        if self.engine != "auto" and not ENGINES[self.engine].has_groups and self.workers > 1:
             raise ValueError(
                 f"engine {self.engine} is one process, found workers: {self.workers}; use engine: deepspeed"
             )
@@ -162,6 +163,11 @@ class ResourcesSpec(Strict):
         if gpus != "auto" and gpus > 0 and (gpus % self.workers if self.workers > 1 else gpus > 1):
             raise ValueError(f"gpus_per_trial: {gpus:g} does not fit workers: {self.workers}; each worker uses one GPU")
         return self
+
+    @property
+    def in_groups(self) -> bool:
+        """Whether a trial is a group of workers (DeepSpeed), as far as the file says."""
+        return self.workers > 1 or (self.engine != "auto" and ENGINES[self.engine].has_groups)
 
 
 class TrackingSpec(Strict):

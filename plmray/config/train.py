@@ -6,8 +6,10 @@ from typing import Annotated, Any, Literal, Union
 
 from pydantic import BeforeValidator, Field, model_validator
 
+from plmray.config.catalog.adapters import AdapterKind, PeftMethod
 from plmray.config.catalog.backbones import EncoderSize
 from plmray.config.catalog.families import Family
+from plmray.config.catalog.heads import HEADS, HeadKind
 from plmray.config.space import Value
 from plmray.config.task import Seed, Strict, as_files
 
@@ -56,10 +58,6 @@ class BackboneSpec(Strict):
         return self
 
 
-AdapterKind = Literal["none", "lora", "dora", "ia3", "adalora", "prefix", "prottrans", "peft", "full"]
-PeftMethod = Literal["loha", "lokr", "oft", "boft", "fourierft", "hra", "ln_tuning"]
-
-
 class AdapterSpec(Strict):
     """How the encoder may change: not at all (none), by a parameter-efficient method, or in full."""
 
@@ -78,12 +76,6 @@ class AdapterSpec(Strict):
     options: dict[str, Value] = Field(default_factory=dict, description="kind peft: of the method's configuration")
 
 
-HeadKind = Literal["linear", "dense", "notebook", "cnn_seth", "cnn_prottrans", "light_attention"]
-RESIDUE_HEADS: tuple[HeadKind, ...] = ("cnn_seth", "cnn_prottrans")  # predict for residues only
-PROTEIN_HEADS: tuple[HeadKind, ...] = ("light_attention",)  # predict for proteins only, from their residues
-HEAD_DROPOUT: dict[HeadKind, float] = {"cnn_prottrans": 0.25, "light_attention": 0.25}
-
-
 class HeadSpec(Strict):
     kind: HeadKind = "dense"
     hidden: int = Field(default=32, ge=1, le=1_000_000, description="of dense and light_attention")
@@ -92,7 +84,7 @@ class HeadSpec(Strict):
 
     @property
     def dropout_rate(self) -> float:
-        return HEAD_DROPOUT.get(self.kind, 0.0) if self.dropout is None else self.dropout
+        return HEADS[self.kind].dropout if self.dropout is None else self.dropout
 
 
 class OptimizerSpec(Strict):

@@ -6,6 +6,7 @@ from typing import Any
 
 from torch import nn
 
+from plmray.config.catalog.adapters import ADAPTERS
 from plmray.config.catalog.families import FAMILIES, Family
 from plmray.config.train import AdapterSpec
 from plmray.errors import SetupError
@@ -13,7 +14,6 @@ from plmray.model import prefix_tuning, prottrans
 from plmray.model.dropout import DropoutSource, StreamDropout
 from plmray.model.rank_schedule import RankSchedule, adalora_options
 
-BY_PEFT = ("lora", "dora", "ia3", "adalora", "peft")
 NORMS = r".*\b\w*(layer_?norm|LayerNorm|norm)\w*"
 
 
@@ -65,7 +65,7 @@ def apply_adapter(
     elif spec.kind == "prottrans":
         norms = NORMS if spec.layers is None else _in_layers(family, NORMS, spec, num_layers)
         prottrans.wrap(encoder, _in_layers(family, FAMILIES[family].attention, spec, num_layers), norms, spec.rank)
-    elif spec.kind in BY_PEFT:
+    elif ADAPTERS[spec.kind].by_peft:
         return _inject(model, spec, family, source, num_layers, total_steps)
     return None
 
@@ -90,7 +90,7 @@ def peft_config(spec: AdapterSpec, family: Family, num_layers: int, total_steps:
 
 def saved_config(spec: AdapterSpec, family: Family, num_layers: int) -> dict[str, Any] | None:
     """What peft reads as ``adapter_config.json``; None where nothing of peft is in the model."""
-    if spec.kind not in BY_PEFT:
+    if not ADAPTERS[spec.kind].by_peft:
         return None
     tree = peft_config(spec, family, num_layers).to_dict()
     listed = {key: sorted(value) if isinstance(value, set) else value for key, value in tree.items()}

@@ -8,12 +8,13 @@ import torch
 from torch import Tensor, nn
 
 from plmray.config.catalog.families import Family
+from plmray.config.catalog.heads import HEADS
 from plmray.config.catalog.tasks import Level
 from plmray.config.train import TrainSpec
 from plmray.model.adapters import apply_adapter
 from plmray.model.backbones import shared_copy
 from plmray.model.dropout import DropoutSource
-from plmray.model.heads import READ_RESIDUES, build_head
+from plmray.model.heads import build_head
 from plmray.model.rank_schedule import RankSchedule
 from plmray.seeds import Streams
 
@@ -34,7 +35,7 @@ class ProteinModel(nn.Module):
         self.classifier = head
         self.pooling = settings.pooling
         self.level = level
-        self.head_reads_residues = settings.head.kind in READ_RESIDUES
+        self.head_reads_residues = HEADS[settings.head.kind].reads_residues
         self.dropout_source = source
         self.autocast_dtype: torch.dtype | None = None
         self.rank_schedule: RankSchedule | None = None

@@ -9,11 +9,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from plmray.config.catalog.heads import HEADS, own_kind
 from plmray.config.catalog.tasks import Level
 from plmray.config.train import HeadSpec
 from plmray.model.dropout import DropoutSource, StreamDropout
-
-READ_RESIDUES = ("cnn_seth", "cnn_prottrans", "light_attention")
 
 
 class LinearHead(nn.Module):
@@ -65,7 +64,9 @@ class ConvolutionHead(nn.Module):
 
     def __init__(self, width: int, outputs: int, spec: HeadSpec, source: DropoutSource) -> None:
         super().__init__()
-        channels, size = (28, 5) if spec.kind == "cnn_seth" else (32, 7)
+        convolution = HEADS[spec.kind].convolution
+        assert convolution is not None  # build_head makes it of such heads alone
+        channels, size = convolution
         self.first = nn.Conv1d(width, channels, size, padding=size // 2)
         self.activate = torch.tanh if spec.kind == "cnn_seth" else torch.relu
         self.dropout = StreamDropout(spec.dropout_rate, source)
@@ -129,12 +130,13 @@ def _convolved(convolution: nn.Module, states: Tensor) -> Tensor:
 
 def build_head(width: int, outputs: int, spec: HeadSpec, level: Level, source: DropoutSource) -> nn.Module:
     """The head of a kind. At level residue the notebooks' head is dropout and one linear layer."""
-    if spec.kind in ("cnn_seth", "cnn_prottrans"):
+    kind = own_kind(spec.kind, level)
+    if HEADS[kind].convolution is not None:
         return ConvolutionHead(width, outputs, spec, source)
-    if spec.kind == "light_attention":
+    if kind == "light_attention":
         return LightAttentionHead(width, outputs, spec, source)
-    if spec.kind == "dense":
+    if kind == "dense":
         return DenseHead(width, outputs, spec, source)
-    if spec.kind == "notebook" and level == "protein":
+    if kind == "notebook":
         return NotebookHead(width, outputs, spec, source)
     return LinearHead(width, outputs, spec, source)

@@ -7,13 +7,15 @@ from dataclasses import dataclass
 from typing import Any
 
 from plmray.config.backbone_names import encoder_size
+from plmray.config.catalog.adapters import ADAPTERS
 from plmray.config.catalog.families import FAMILIES, Family
+from plmray.config.catalog.heads import HEADS
 from plmray.config.catalog.tasks import Level
 from plmray.config.checks import leaves
 from plmray.config.parameters import choices_of, with_parameters
 from plmray.config.space import Space
 from plmray.config.sweep import SweepSpec
-from plmray.config.train import AdapterKind, TrainSpec
+from plmray.config.train import TrainSpec
 from plmray.seeds import derived_rng
 from plmray.trials.trial import identifying_settings
 
@@ -40,8 +42,6 @@ class PackShare:
     prefix_bytes: int = 0
 
 
-PACKED_HEADS = ("linear", "dense", "notebook")
-
 # The settings that may differ within a pack, each proven equal to the lone engine's numbers by
 # tests/packed/test_pack_law.py, which walks all fields. Whatever is not listed keeps trials apart.
 FREE_OF_HEADS = frozenset(
@@ -53,12 +53,6 @@ FREE_OF_HEADS = frozenset(
         ),
     }
 )
-FREE_OF_ADAPTERS: dict[AdapterKind, frozenset[str]] = {
-    "none": frozenset(),
-    "lora": frozenset({"adapter.rank", "adapter.alpha", "adapter.dropout"}),  # the rank within its bucket
-    "dora": frozenset({"adapter.rank", "adapter.alpha"}),
-    "ia3": frozenset(),
-}
 # What the words of a pack's name say already.
 _IN_WORDS = frozenset({"pooling", "adapter.kind", "adapter.layers", "head.kind", "head.hidden", "head.standardize"})
 
@@ -67,17 +61,18 @@ def pack_key(settings: TrainSpec, level: Level, family: Family) -> str | None:
     """The pack of a trial, in words; None for one that trains alone. Trials of equal keys share a pack.
 
     ``level`` of the task: heads of residues are not packed. All settings that shape a trial's numbers are in the key
-    but the seed and those of FREE_OF_HEADS and FREE_OF_ADAPTERS.
+    but the seed, those of FREE_OF_HEADS, and those that the adapter's row says are free.
     """
     if not _can_pack(settings, level, family):
         return None
     adapter, head = settings.adapter, settings.head
     with_adapter = "frozen" if adapter.kind == "none" else adapter.kind
-    rank = f" rank up to {rank_bucket(adapter.rank)}" if "adapter.rank" in FREE_OF_ADAPTERS[adapter.kind] else ""
+    free_of_adapter = ADAPTERS[adapter.kind].free_in_pack
+    rank = f" rank up to {rank_bucket(adapter.rank)}" if "rank" in free_of_adapter else ""
     top = f", top {adapter.layers} layers" if adapter.layers and adapter.kind != "none" else ""
     scaled = ", standardized" if head.standardize else ""
-    with_head = f"{head.kind} {head.hidden}" if head.kind == "dense" else head.kind
-    free = FREE_OF_HEADS | FREE_OF_ADAPTERS[adapter.kind]
+    with_head = f"{head.kind} {head.hidden}" if HEADS[head.kind].has_hidden else head.kind
+    free = FREE_OF_HEADS | {f"adapter.{name}" for name in free_of_adapter}
     rest = leaves(identifying_settings(settings, level) | _not_in_identity(settings))
     apart = "".join(f", {k} {rest[k]}" for k in sorted(rest) if k not in free and k not in _IN_WORDS)
     where = f"({settings.pooling}{scaled})"
@@ -86,9 +81,9 @@ def pack_key(settings: TrainSpec, level: Level, family: Family) -> str | None:
 
 def _can_pack(settings: TrainSpec, level: Level, family: Family) -> bool:
     adapter = settings.adapter
-    if level == "residue" or settings.head.kind not in PACKED_HEADS or settings.class_weights != "none":
+    if level == "residue" or not HEADS[settings.head.kind].packs or settings.class_weights != "none":
         return False
-    if settings.pooling == "padded_mean" or adapter.kind not in FREE_OF_ADAPTERS:
+    if settings.pooling == "padded_mean" or not ADAPTERS[adapter.kind].packs:
         return False
     if adapter.kind in ("lora", "dora"):
         # What trains biases, or the head's own layers a second time, is not one addition to a frozen weight.
@@ -125,7 +120,12 @@ def packs_of(spec: SweepSpec, tokens: int, family: Family) -> list[PackShare]:
 
 def _prefix_bytes(settings: TrainSpec, tokens: int) -> int:
     size = encoder_size(settings.backbone)
-    if settings.adapter.kind not in ("lora", "dora", "ia3") or settings.adapter.layers is None or size is None:
+    if (
+        settings.adapter.kind == "none"
+        or not ADAPTERS[settings.adapter.kind].packs
+        or settings.adapter.layers is None
+        or size is None
+    ):
         return 0
     return tokens * size.width * BYTES_PER_NUMBER if settings.adapter.layers < size.layers else 0
 

@@ -10,7 +10,9 @@ from typing import Any
 
 from plmray.config.backbone_names import esm2_size
 from plmray.config.catalog.backbones import EncoderSize
+from plmray.config.catalog.engines import ENGINES, EngineName
 from plmray.config.catalog.families import Family
+from plmray.config.catalog.heads import HEADS, own_kind
 from plmray.config.catalog.tasks import Level
 from plmray.config.space import ChoiceDomain, FloatDomain, IntDomain, OrdinalDomain, Space
 from plmray.config.sweep import CONFIRMED, SweepSpec
@@ -95,7 +97,7 @@ def make_plan(spec: SweepSpec, data: DataFacts, identifier: Identifier, family: 
         precision=identifier.precision,
         engine=engine,
         engine_reason=reason,
-        packs=tuple(packs_of(spec, sum(data.tokens.values()), family)) if engine == "packed" else (),
+        packs=tuple(packs_of(spec, sum(data.tokens.values()), family)) if ENGINES[engine].has_hosts else (),
         phases=phases,
         anchors=tuple(anchors),
         seed_resolution=_seed_resolution(phases[-1]),
@@ -104,7 +106,7 @@ def make_plan(spec: SweepSpec, data: DataFacts, identifier: Identifier, family: 
     )
 
 
-def choose_engine(spec: SweepSpec, family: Family) -> tuple[str, str]:
+def choose_engine(spec: SweepSpec, family: Family) -> tuple[EngineName, str]:
     """The engine and why: ``auto`` packs what can share a device, and takes deepspeed for several workers."""
     chosen = spec.resources.engine
     if chosen != "auto":
@@ -203,17 +205,7 @@ def trainable_estimate(size: EncoderSize, train: TrainSpec, outputs: int = 1, le
 
 def head_parameters(width: int, head: HeadSpec, outputs: int, level: Level = "protein") -> int:
     """Weights and biases of a head."""
-    linear, convolution = (width + 1) * outputs, 9 * width**2 + width
-    if head.kind == "dense":
-        return (width + 1) * head.hidden + (head.hidden + 1) * outputs
-    if head.kind == "notebook" and level == "protein":
-        return (width + 1) * width + linear
-    if head.kind in ("cnn_seth", "cnn_prottrans"):
-        channels, size = (28, 5) if head.kind == "cnn_seth" else (32, 7)
-        return (width * size + 1) * channels + (channels * size + 1) * outputs
-    if head.kind == "light_attention":
-        return 2 * convolution + (2 * width + 1) * head.hidden + 2 * head.hidden + (head.hidden + 1) * outputs
-    return linear
+    return HEADS[own_kind(head.kind, level)].count(width, head.hidden, outputs)
 
 
 def _kept_bytes(spec: SweepSpec, data: DataFacts, phases: tuple[PhasePlan, ...]) -> int | None:

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from plmray.config.catalog.engines import ENGINES
 from plmray.config.load import LoadedSweep
 from plmray.config.model_checks import model_faults
 from plmray.config.strict_yaml import dotted
@@ -97,7 +98,7 @@ class Driver:
         self.metric = METRICS[self.spec.objective.metric]
         self.family = sweep.family  # of a hub id that is not here yet a guess
         self.engine, _ = choose_engine(self.spec, self.family)
-        self.in_turn = self.engine == "deepspeed"
+        self.runs = ENGINES[self.engine]
         self.costs = Costs(before=read_costs(folder.path))
         self.signals = StopSignals()
 
@@ -139,8 +140,8 @@ class Driver:
             self.folder,
             identifier,
             events,
-            lag=min(place.concurrency, search_width(self.spec)) if self.engine == "packed" else place.concurrency,
-            in_turn=self.in_turn,
+            lag=min(place.concurrency, search_width(self.spec)) if self.runs.has_hosts else place.concurrency,
+            in_turn=self.runs.has_groups,
         )
         self.costs.slots = place.devices
         both = InTurn(search, lambda: self._replicate(search, plan, identifier, events))
@@ -161,7 +162,7 @@ class Driver:
             self.echo("nothing to replicate: no candidate completed the search")
             return None
         self._record_replicated(chosen)
-        together = self.engine != "torch"
+        together = self.runs.seeds_together
         if self.spec.replicate.allocation == "adaptive":
             return AdaptivePhase(self.spec, self.folder, events, top, anchors, together=together)
         return ReplicatePhase(self.spec, self.folder, events, chosen, top or anchors, together=together)

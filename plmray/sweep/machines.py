@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
+from plmray.config.catalog.engines import ENGINES, EngineName
 from plmray.config.load import LoadedSweep
 from plmray.errors import SetupError
 from plmray.plan.packing import jobs_at_once
@@ -29,7 +30,7 @@ class Machines:
 
 @contextmanager
 def open_machines(
-    sweep: LoadedSweep, engine: str, options: RunOptions, costs: Costs, echo: Callable[[str], None]
+    sweep: LoadedSweep, engine: EngineName, options: RunOptions, costs: Costs, echo: Callable[[str], None]
 ) -> Iterator[Machines]:
     """This process where ``options`` say local, else a Ray cluster, left at the end. Raises SetupError."""
     if options.local:
@@ -45,14 +46,14 @@ def open_machines(
         cluster.close()
 
 
-def _this_process(sweep: LoadedSweep, engine: str, costs: Costs, echo: Callable[[str], None]) -> Machines:
+def _this_process(sweep: LoadedSweep, engine: EngineName, costs: Costs, echo: Callable[[str], None]) -> Machines:
     import torch
 
     if sweep.spec.resources.workers > 1:
         raise SetupError(f"--local is one process, the sweep asks for {sweep.spec.resources.workers} workers")
 
     def place(bench: Bench) -> Place:
-        if engine != "packed":
+        if not ENGINES[engine].has_hosts:
             return Here(Worker(bench, device=Device(echo)))
         length, device = bench.data.mean_length, device_of(bench).type
         at_once = jobs_at_once(sweep.spec, sweep.family, 1, length, device)

@@ -11,6 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from plmray.config.catalog.heads import HEADS
 from plmray.config.train import OptimizerSpec, TrainSpec
 from plmray.data.batches import Batch, collate, sorted_batches
 from plmray.data.encoded import EncodedData, EncodedSplit
@@ -79,7 +80,7 @@ class TorchEngine:
         self.real_tokens = self.padded_tokens = 0
         self.weights = class_weights(settings, data)
         # What normalises over the batch, or pads to its longest, must see it whole.
-        self.batch_is_whole = settings.head.kind == "light_attention" or settings.pooling == "padded_mean"
+        self.batch_is_whole = HEADS[settings.head.kind].needs_whole_batch or settings.pooling == "padded_mean"
         if self.batch_is_whole and self.micro_batch < settings.batch_size:
             raise SetupError(
                 f"micro_batch: {self.micro_batch} of {settings.batch_size}: this trial needs its whole batch"

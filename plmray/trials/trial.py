@@ -8,12 +8,14 @@ from typing import Any, Literal
 
 from pydantic import BaseModel
 
+from plmray.config.catalog.adapters import ADAPTERS
+from plmray.config.catalog.heads import HEADS, own_kind
 from plmray.config.catalog.tasks import Level
 from plmray.config.parameters import with_parameters
 from plmray.config.space import Parameters
 from plmray.config.sweep import SweepSpec
 from plmray.config.task import TaskSpec
-from plmray.config.train import HEAD_DROPOUT, AdapterKind, BackboneSpec, TrainSpec
+from plmray.config.train import BackboneSpec, TrainSpec
 from plmray.seeds import StreamName, Streams
 from plmray.trials.identity import candidate_id, trial_id
 
@@ -110,34 +112,20 @@ def identifying_settings(settings: TrainSpec, level: Level) -> dict[str, Any]:
     tree.pop("precision", None)
     if settings.backbone.embeddings is not None:
         tree.pop("pooling", None)
-    read = READ_BY_ADAPTER[settings.adapter.kind]
+    read = ADAPTERS[settings.adapter.kind].reads
     read = tuple(key for key in read if key != "targets") if settings.adapter.method == "ln_tuning" else read
     adapter = {key: value for key, value in tree.get("adapter", {}).items() if key in read}
     tree["adapter"] = {"kind": settings.adapter.kind, **adapter} if settings.adapter.kind != "lora" else adapter
     head = tree.get("head", {})
-    if settings.head.kind == "light_attention" or level == "residue":
+    if HEADS[settings.head.kind].reads_residues or level == "residue":
         tree.pop("pooling", None)
-    if level == "residue" and settings.head.kind == "notebook":
-        head["kind"] = "linear"  # the same layers
-    if settings.head.kind not in ("dense", "light_attention"):
+    if own_kind(settings.head.kind, level) != settings.head.kind:
+        head["kind"] = own_kind(settings.head.kind, level)
+    if not HEADS[settings.head.kind].has_hidden:
         head.pop("hidden", None)
-    if settings.head.dropout_rate == HEAD_DROPOUT.get(settings.head.kind, 0.0):
+    if settings.head.dropout_rate == HEADS[settings.head.kind].dropout:
         head.pop("dropout", None)
     return {key: value for key, value in tree.items() if value != {}}
-
-
-_LOW_RANK = ("rank", "alpha", "dropout", "targets", "bias", "layers")
-READ_BY_ADAPTER: dict[AdapterKind, tuple[str, ...]] = {
-    "none": (),
-    "full": (),
-    "lora": _LOW_RANK,
-    "dora": _LOW_RANK,
-    "adalora": _LOW_RANK,
-    "ia3": ("layers",),
-    "prefix": ("tokens", "layers"),
-    "prottrans": ("rank", "layers"),
-    "peft": ("method", "options", "targets", "layers"),
-}
 
 
 def identifying_task(task: TaskSpec) -> dict[str, Any]:

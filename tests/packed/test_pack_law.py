@@ -13,10 +13,11 @@ import numpy as np
 import pytest
 import torch
 
+from plmray.config.catalog.adapters import ADAPTERS
 from plmray.config.parameters import train_fields, with_parameters
 from plmray.config.train import TrainSpec
 from plmray.packed.adapter_pack import AdapterPack
-from plmray.plan.packing import FREE_OF_ADAPTERS, FREE_OF_HEADS, pack_key
+from plmray.plan.packing import FREE_OF_HEADS, pack_key
 from plmray.seeds import Streams
 from plmray.sweep.driver import run_sweep
 from plmray.sweep.folder.reader import read_results
@@ -70,7 +71,7 @@ VALUES: dict[str, tuple[Any, Any, dict[str, Any]]] = {
     "precision": ("auto", "fp64", {}),
     "class_weights": ("none", "balanced", {}),
 }
-KINDS = tuple(FREE_OF_ADAPTERS)
+KINDS = tuple(kind for kind, row in ADAPTERS.items() if row.packs)
 
 
 @pytest.fixture(autouse=True)
@@ -94,7 +95,7 @@ def two_trials(field: str, kind: str) -> tuple[TrainSpec, TrainSpec]:
 
 def test_every_field_of_the_train_settings_has_its_values() -> None:
     assert set(VALUES) == set(train_fields(TrainSpec)), "a new field: give it two values here"
-    assert FREE_OF_HEADS.union(*FREE_OF_ADAPTERS.values()) <= set(VALUES)
+    assert FREE_OF_HEADS | {f"adapter.{name}" for row in ADAPTERS.values() for name in row.free_in_pack} <= set(VALUES)
 
 
 @pytest.mark.parametrize("kind", KINDS)

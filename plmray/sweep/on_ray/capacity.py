@@ -9,6 +9,7 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
+from plmray.config.catalog.engines import ENGINES, EngineName
 from plmray.config.sweep import SweepSpec
 from plmray.errors import SetupError
 
@@ -74,7 +75,7 @@ class Shape:
     slots: int
 
 
-def shape_of(spec: SweepSpec, engine: str, nodes: list[dict[str, float]], max_concurrent: int | None) -> Shape:
+def shape_of(spec: SweepSpec, engine: EngineName, nodes: list[dict[str, float]], max_concurrent: int | None) -> Shape:
     """Jobs that fit at a time. Raises SetupError where not even one does: Ray would wait for ever."""
     wanted = spec.resources
     resources = total(nodes)
@@ -93,7 +94,7 @@ def shape_of(spec: SweepSpec, engine: str, nodes: list[dict[str, float]], max_co
             f"one trial needs {needed}, the cluster has {there}, and each worker must fit on one node. Lower "
             "resources.workers, cpus_per_worker or gpus_per_trial, or join a larger cluster with --address."
         )
-    if engine == "packed":  # there the limits count candidates, not processes
+    if ENGINES[engine].has_hosts:  # there the limits count candidates, not processes
         return Shape(wanted.workers, per_worker, fits)
     limits = [fits, max_concurrent or fits]
     if wanted.max_concurrent != "auto":

@@ -17,6 +17,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Protocol
 
+from plmray.config.catalog.engines import ENGINES, EngineName
 from plmray.config.sweep import SweepSpec
 from plmray.errors import SetupError
 from plmray.interrupt import StopSignals
@@ -70,7 +71,7 @@ class RayCluster:
     def __init__(
         self,
         spec: SweepSpec,
-        engine: str,
+        engine: EngineName,
         options: ClusterOptions,
         costs: Costs,
         echo: Callable[[str], None],
@@ -169,7 +170,7 @@ class RayCluster:
     def _private_options(self) -> dict[str, Any]:
         # A short path: Ray's socket names must fit in about 107 characters.
         self._temporary = Path(new_folder("plmray", "/tmp"))
-        needs_group = self.engine == "deepspeed"
+        needs_group = ENGINES[self.engine].has_groups
         return {
             "num_cpus": usable_cpus(),
             "object_store_memory": OBJECT_STORE_BYTES,

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from plmray.config.backbone_names import family
+from plmray.config.catalog.engines import ENGINES
 from plmray.errors import SetupError
 from plmray.interrupt import Interrupted
 from plmray.plan.packing import jobs_at_once
@@ -40,7 +41,7 @@ class RayPlace:
         self.concurrency = self.devices = cluster.shape.slots
         self._notes = Notes(cluster.echo)
         self._bench_ref = ray.put(bench)
-        self._hosts = self._make_hosts() if bench.engine == "packed" else None
+        self._hosts = self._make_hosts() if ENGINES[bench.engine].has_hosts else None
         if self._hosts is not None:
             device = "cuda" if bench.use_gpu else "cpu"
             most = least(cluster.max_concurrent, self._fitting_processes())
@@ -86,17 +87,18 @@ class RayPlace:
 
     @property
     def _reuse(self) -> bool:
-        return self.bench.engine != "deepspeed"
+        return not ENGINES[self.bench.engine].has_groups
 
     def _trainable(self) -> Any:
         from ray import tune
 
         from plmray.sweep.on_ray.trainables import CandidateTrainable, PackedCandidate, run_on_group
 
-        if self.bench.engine == "torch":
+        engine = ENGINES[self.bench.engine]
+        if not engine.has_hosts and not engine.has_groups:
             return tune.with_resources(CandidateTrainable, self.cluster.shape.per_worker)
         # The Tune process of a pack or a worker group only waits: it takes no CPU that others need.
-        waiting = PackedCandidate if self.bench.engine == "packed" else run_on_group
+        waiting = PackedCandidate if engine.has_hosts else run_on_group
         return tune.with_resources(waiting, {"node:__internal_head__": 0.001})
 
     def _config(self, job: Job) -> dict[str, Any]:

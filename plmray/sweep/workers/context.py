@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from plmray.config.catalog.engines import EngineName
 from plmray.config.load import LoadedSweep
 from plmray.config.sweep import SweepSpec
 from plmray.data.embeddings import read_precomputed
@@ -29,7 +30,7 @@ class Bench:
     data: EncodedData
     data_key: str
     precision: str
-    engine: str
+    engine: EngineName
     base: Path  # relative backbone folders start here
     home: str | None  # address of the sweep folder; None keeps nothing
     use_gpu: bool

@@ -16,6 +16,7 @@ import torch
 
 from plmray.config.backbone_names import encoder_size, family, weights_hash
 from plmray.config.catalog.families import FAMILIES
+from plmray.config.catalog.heads import HEADS
 from plmray.config.train import BackboneSpec, TrainSpec
 from plmray.data.embeddings import EmbeddingCache
 from plmray.data.encoded import EncodedData, resplit, standardized, with_embeddings
@@ -23,7 +24,6 @@ from plmray.errors import SetupError
 from plmray.model.adapters import encoder_layers, lowest_layer
 from plmray.model.assemble import encoder_width
 from plmray.model.backbones import load_encoder
-from plmray.model.heads import READ_RESIDUES
 from plmray.packed.embedder import Unpadded
 from plmray.packed.frozen_states import PrefixCache
 from plmray.sweep.workers.context import Bench
@@ -172,7 +172,7 @@ def device_of(bench: Bench) -> torch.device:
 
 def reads_residues(bench: Bench, settings: TrainSpec) -> bool:
     """Whether a trial's head wants the states of all residues."""
-    return bench.data.level == "residue" or settings.head.kind in READ_RESIDUES
+    return bench.data.level == "residue" or HEADS[settings.head.kind].reads_residues
 
 
 def _product_s(matrix: torch.Tensor) -> float:

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from plmray.config.catalog.engines import ENGINES, EngineName
 from plmray.config.parameters import with_parameters
 from plmray.config.train import TrainSpec
 from plmray.model.assemble import trainable_count
@@ -33,7 +34,7 @@ class Run:
     steps: Iterator[Evaluation]
     trainable_parameters: int
     limit_s: float = math.inf
-    engine: str = "torch"
+    engine: EngineName = "torch"
     pack: str | None = None
     member: Member | None = None
     probe: bool = False
@@ -99,7 +100,7 @@ def start_alone(device: Device, bench: Bench, trial: Trial) -> Run:
     model, data = trial_model(device, bench, settings, streams, trial.split_seed)
     trainable = trainable_count(model)
     training = Training(settings, data, make_engine(bench, model, settings, data), streams, bench.spec.objective.metric)
-    engine = "deepspeed" if bench.engine == "deepspeed" else "torch"
+    engine: EngineName = "torch" if ENGINES[bench.engine].has_hosts else bench.engine
     return Run(trial, settings, training, training.evaluations(), trainable, limit_s(bench), engine)
 
 

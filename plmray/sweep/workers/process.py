@@ -9,11 +9,13 @@ from typing import Any
 import torch
 
 from plmray.config.backbone_names import family
+from plmray.config.catalog.adapters import ADAPTERS
+from plmray.config.catalog.engines import ENGINES
 from plmray.config.sweep import SweepSpec
 from plmray.config.train import TrainSpec
 from plmray.data.encoded import EncodedData
 from plmray.errors import SetupError
-from plmray.model.adapters import BY_PEFT, saved_config
+from plmray.model.adapters import saved_config
 from plmray.model.assemble import ProteinModel, build_head_model, build_model
 from plmray.seeds import Streams
 from plmray.sweep.workers.context import Bench
@@ -44,7 +46,7 @@ def trial_model(
 
 def adapter_config(device: Device, bench: Bench, settings: TrainSpec) -> dict[str, Any] | None:
     """What is saved beside an adapter, so that peft can load it."""
-    if settings.adapter.kind not in BY_PEFT:
+    if not ADAPTERS[settings.adapter.kind].by_peft:
         return None
     layers = device.layers_of(bench, settings.backbone)
     return saved_config(settings.adapter, family(settings.backbone, bench.base), layers)
@@ -61,7 +63,7 @@ def make_engine(bench: Bench, model: ProteinModel, settings: TrainSpec, data: En
         "micro_batch": None if resources.micro_batch == "auto" else resources.micro_batch,
         "gradient_checkpointing": resources.gradient_checkpointing,
     }
-    if bench.engine == "deepspeed":
+    if ENGINES[bench.engine].has_groups:
         from plmray.train.deepspeed_engine import DeepSpeedEngine
 
         return DeepSpeedEngine(model, settings, data, resources.deepspeed, **options)

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 
+from plmray.config.catalog.engines import ENGINES
 from plmray.errors import PlmrayError
 from plmray.sweep.workers.context import Bench
 from plmray.sweep.workers.device import Device
@@ -31,7 +32,7 @@ class Worker:
         release_memory()  # a stopped trial may have skipped its own clean-up
         done: dict[str, TrialResult] = {}
         try:
-            for report in self._in_turn(job) if self.bench.engine == "deepspeed" else self._side_by_side(job):
+            for report in self._in_turn(job) if ENGINES[self.bench.engine].has_groups else self._side_by_side(job):
                 # A test score is taken at a trial's very end, and once: what has one is finished.
                 done.update({r.trial_id: r for r in report.results if r.test_score is not None})
                 yield report

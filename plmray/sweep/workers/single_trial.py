@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from plmray.config.backbone_names import backbone_fault, tokens_key
+from plmray.config.catalog.engines import ENGINES
 from plmray.config.load import LoadedSweep
 from plmray.config.parameters import with_parameters
 from plmray.errors import SetupError
@@ -54,7 +55,7 @@ def run_trial(
 def _finished(bench: Bench, job: Job, metric: str, echo: Callable[[str], None]) -> TrialResult:
     report: Report | None = None
     try:
-        runner = Host(bench, say=echo) if bench.engine == "packed" else Worker(bench, device=Device(echo))
+        runner = Host(bench, say=echo) if ENGINES[bench.engine].has_hosts else Worker(bench, device=Device(echo))
         for report in runner.reports(job):
             for evaluation in next(iter(report.curves.values()), []):
                 echo(
