@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import ast
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
+from plmray.storage import layout
 
 PACKAGE = Path(__file__).resolve().parents[1] / "plmray"
 
@@ -134,3 +137,22 @@ def test_files_can_be_read_in_one_sitting() -> None:
         rooms[room_of(module)] = rooms.get(room_of(module), 0) + count
     total = sum(rooms.values())
     assert not {room: count for room, count in rooms.items() if count > LARGEST_ROOM * total}
+
+
+def test_one_file_spells_the_names_of_a_sweep_folder() -> None:
+    """Texts of the program, docstrings left out: what is renamed there is renamed everywhere."""
+    names = [
+        v for v in vars(layout).values() if isinstance(v, str) and Path(v).suffix in (".json", ".jsonl", ".parquet")
+    ]
+    names += [layout.RESOLVED, layout.LOG, *layout.REPORT_FILES]
+    assert len(set(names)) >= 15
+    for module, file in FILES.items():
+        tree = ast.parse(file.read_text())
+        told = {id(node.value) for node in ast.walk(tree) if isinstance(node, ast.Expr)}
+        texts = [
+            n.value
+            for n in ast.walk(tree)
+            if isinstance(n, ast.Constant) and isinstance(n.value, str) and id(n) not in told
+        ]
+        spelled = [name for name in names for text in texts if re.search(rf"(?<![\w.]){re.escape(name)}", text)]
+        assert module == "storage.layout" or not spelled, f"{module} spells {spelled}; storage/layout.py has the names"

@@ -23,6 +23,7 @@ from plmray.errors import FolderError, nearest_name
 from plmray.model.backbones import fetch_weights
 from plmray.report.rows import CandidateRow
 from plmray.report.write import judge_folder
+from plmray.storage import layout
 from plmray.storage.atomic import read_json, write_atomic
 from plmray.sweep.folder.reader import load_resolved, read_resolved, read_results, require_folder, require_schema
 from plmray.train.checkpoint import CHECKPOINT_FILES, HEAD_FILE, require_whole
@@ -48,7 +49,9 @@ def export(folder: Path, out: Path, candidate: str | None = None) -> BundleFacts
     try:
         facts = _with_backbone(facts, base, temporary)
         for trial in trials:
-            _copy_weights(folder / "trials" / trial.trial_id / "adapter", seed_folder(temporary, trial.seed))
+            _copy_weights(
+                layout.trial_folder(folder, trial.trial_id) / layout.ADAPTER, seed_folder(temporary, trial.seed)
+            )
         facts.write(temporary)
         write_atomic(temporary / "README.md", model_card(facts))
         write_atomic(temporary / "MLmodel", yaml.safe_dump(mlflow_model(), sort_keys=False))
@@ -92,7 +95,7 @@ def _chosen(folder: Path, spec: SweepSpec, results: Sequence[TrialResult], candi
 def _trials_with_weights(folder: Path, results: Sequence[TrialResult], candidate: str) -> list[TrialResult]:
     """One trial a seed: of the replicate phase where it has some."""
     complete = [r for r in results if r.candidate_id == candidate and r.state == "COMPLETE" and not r.varied]
-    kept = [r for r in complete if (folder / "trials" / r.trial_id / "adapter" / HEAD_FILE).is_file()]
+    kept = [r for r in complete if (layout.trial_folder(folder, r.trial_id) / layout.ADAPTER / HEAD_FILE).is_file()]
     replicated = [result for result in kept if result.phase == "replicate"]
     if not kept:
         raise FolderError(
@@ -103,9 +106,11 @@ def _trials_with_weights(folder: Path, results: Sequence[TrialResult], candidate
 
 
 def _facts(folder: Path, base: Path, spec: SweepSpec, row: CandidateRow, trials: Sequence[TrialResult]) -> BundleFacts:
-    file = folder / "data.json"
+    file = folder / layout.DATA
     if not file.is_file():
-        raise FolderError(f"{folder} has no data.json: an earlier plmray made it. Resume the sweep once, then export.")
+        raise FolderError(
+            f"{folder} has no {layout.DATA}: an earlier plmray made it. Resume the sweep once, then export."
+        )
     data = _read_data(file)
     try:
         settings = with_parameters(spec.train, row.parameters)

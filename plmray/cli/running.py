@@ -14,6 +14,7 @@ import click
 
 from plmray.cli.checking import make_plan, plan_lines
 from plmray.cli.options import FilePath, Place, data_root_option, require, set_option
+from plmray.storage import layout
 from plmray.storage.home import holds_sweep
 
 if TYPE_CHECKING:
@@ -119,7 +120,7 @@ def _outcome_lines(outcome: Any) -> Iterable[str]:
         yield f"interrupted; finished trials are safe in {outcome.address}. Go on with --resume"
     elif outcome.num_failed:
         yield f"{outcome.num_failed} trial(s) failed; the report says why, --resume tries them again"
-    yield f"report: {outcome.address}/report.md"
+    yield f"report: {outcome.address}/{layout.REPORT}"
     # The full path where the environment is not activated, so that the line can be copied as it is.
     mlflow = "mlflow" if shutil.which("mlflow") else str(Path(sys.executable).parent / "mlflow")
     yield f"tracking: {mlflow} ui --backend-store-uri {outcome.tracking_uri}"

@@ -11,6 +11,7 @@ from plmray.report.held_out import test_lines
 from plmray.report.text import interval, number, percent, share, short, table, too_small
 from plmray.report.verdict import Verdict
 from plmray.stats.intervals import Estimate
+from plmray.storage import layout
 
 ROWS_SHOWN = 10
 
@@ -82,7 +83,7 @@ def _candidate_lines(verdict: Verdict) -> Iterator[str]:
     ]
     yield from table(header, rows)
     if len(verdict.candidates) > ROWS_SHOWN:
-        yield f"… and {len(verdict.candidates) - ROWS_SHOWN} more in results.parquet"
+        yield f"… and {len(verdict.candidates) - ROWS_SHOWN} more in {layout.TABLE}"
     yield ""
     if any(row.confirmed or row.adaptive for row in verdict.candidates):
         yield "✓ mean and interval of fresh confirmation seeds alone; ~ seeds shared out by the scores: descriptive."

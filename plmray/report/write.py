@@ -12,12 +12,11 @@ from plmray.report.headline import headline
 from plmray.report.markdown import markdown
 from plmray.report.text import without_nan
 from plmray.report.verdict import Verdict, judge
+from plmray.storage import layout
 from plmray.storage.atomic import write_atomic
 from plmray.sweep.folder.costs import costs_summary, read_costs
 from plmray.sweep.folder.reader import read_curves, read_decisions, read_importance
 from plmray.trials.result import TrialResult, in_order
-
-REPORT_FILES = ("report.md", "report.html", "report.json")
 
 
 def judge_folder(folder: Path, spec: SweepSpec, results: Sequence[TrialResult], confidence: float = 0.95) -> Verdict:
@@ -43,10 +42,10 @@ def write_report(
 
     target, costs, results = out or folder, costs_summary(read_costs(folder)), in_order(results)
     text = markdown(verdict, name, costs)
-    write_atomic(target / "report.md", text)
-    write_atomic(target / "report.json", to_json(verdict, name, costs))
-    write_atomic(target / "report.html", page(text, _figures(folder, verdict, results)))
-    return [target / file for file in REPORT_FILES]
+    write_atomic(target / layout.REPORT, text)
+    write_atomic(target / layout.REPORT_DATA, to_json(verdict, name, costs))
+    write_atomic(target / layout.PAGE, page(text, _figures(folder, verdict, results)))
+    return [target / file for file in layout.REPORT_FILES]
 
 
 def to_json(verdict: Verdict, name: str, costs: Mapping[str, float] | None = None) -> str:

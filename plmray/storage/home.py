@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from plmray.errors import SetupError
+from plmray.storage import layout
 from plmray.storage.atomic import patiently
 from plmray.storage.lock import DiskLock, LockPlace
 from plmray.storage.object_store import WRITE_TEST, Location, ObjectStore, StoreError, child, is_store, marks_of
@@ -75,23 +76,23 @@ def keep_trial_files(home: str, trial_id: str, write: Callable[[Path], None], sa
         def written() -> None:
             if not Path(home).is_dir():
                 raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), home)
-            write(Path(home) / "trials" / trial_id)
+            write(layout.trial_folder(Path(home), trial_id))
 
         patiently(written, home, say)
         return
     store = ObjectStore(home)
     with tempfile.TemporaryDirectory(prefix="plmray-") as folder:
         patiently(lambda: write(Path(folder)), folder, say)
-        patiently(lambda: store.push_tree(Path(folder), f"trials/{trial_id}"), store.url, say)
+        patiently(lambda: store.push_tree(Path(folder), f"{layout.TRIALS}/{trial_id}"), store.url, say)
 
 
 def holds_sweep(storage: Location, name: str) -> bool:
     """Whether a sweep of that name has begun there."""
     place = child(storage, name)
     if isinstance(place, Path):
-        return (place / "resolved.yaml").exists()
+        return (place / layout.RESOLVED).exists()
     try:
-        ObjectStore(place).get("resolved.yaml")
+        ObjectStore(place).get(layout.RESOLVED)
     except FileNotFoundError:
         return False
     except StoreError as error:

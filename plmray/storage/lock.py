@@ -21,11 +21,11 @@ from types import TracebackType
 from typing import Any, Protocol
 
 from plmray.errors import FolderError, FolderInUse, LockRefused
+from plmray.storage import layout
 
 HEARTBEAT_S = 10.0
 STALE_AFTER_S = 60.0
 WATCH_S = 1.0
-LOCK_FILE = "lock.json"
 NO_HARD_LINKS = (errno.EPERM, errno.EOPNOTSUPP, errno.EMLINK)
 
 Owner = Mapping[str, Any]
@@ -159,7 +159,7 @@ class DiskLock:
     """A lock file in a folder."""
 
     def __init__(self, folder: Path) -> None:
-        self.path = folder / LOCK_FILE
+        self.path = folder / layout.LOCK
 
     @property
     def home(self) -> str:

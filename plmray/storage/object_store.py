@@ -15,13 +15,12 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from plmray.errors import PlmrayError, SetupError
+from plmray.storage import layout
 from plmray.storage.atomic import write_atomic
-from plmray.storage.lock import LOCK_FILE
 
 SCHEMES = ("s3://", "gs://", "az://")
 DOWNLOADS_AT_ONCE = 32
 WRITE_TEST = ".plmray-write-test"
-WEIGHTS = ("adapter", "test_outputs.parquet")  # parts of a trial that only export reads
 RETRIES: dict[str, Any] = {"max_retries": 4, "retry_timeout": timedelta(seconds=20)}
 TIMEOUT_S = 60
 
@@ -89,8 +88,8 @@ class ObjectStore:
 
     def pull(self, folder: Path, *, weights: bool = False) -> None:
         """Bring everything here but the lock; a trial's weights only if asked. obstore refuses names with '..'."""
-        passing = (LOCK_FILE, WRITE_TEST)
-        wanted = [name for name in self.names() if name not in passing and (weights or not _is_weight(name))]
+        passing = (layout.LOCK, WRITE_TEST)
+        wanted = [name for name in self.names() if name not in passing and (weights or not layout.is_weight(name))]
 
         def fetch(name: str) -> None:
             with contextlib.suppress(FileNotFoundError):  # a driver removed it since
@@ -127,11 +126,6 @@ def marks_of(folder: Path) -> dict[str, tuple[int, int]]:
     """Name, time and size of the files beside the trials."""
     states = {file.name: file.stat() for file in folder.glob("*") if file.is_file()}
     return {name: (state.st_mtime_ns, state.st_size) for name, state in states.items()}
-
-
-def _is_weight(name: str) -> bool:
-    parts = name.split("/")
-    return parts[0] == "trials" and len(parts) > 2 and parts[2] in WEIGHTS
 
 
 def _first_line(error: Exception) -> str:

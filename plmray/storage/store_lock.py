@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from plmray.storage.lock import LOCK_FILE, Held, Owner, parse_owner
+from plmray.storage import layout
+from plmray.storage.lock import Held, Owner, parse_owner
 from plmray.storage.object_store import ObjectStore, StoreError
 
 
@@ -24,7 +25,7 @@ class StoreLock:
         import obstore
 
         try:
-            found, content = self.store.asked(lambda: _with_content(obstore.get(self.store.client, LOCK_FILE)))
+            found, content = self.store.asked(lambda: _with_content(obstore.get(self.store.client, layout.LOCK)))
         except FileNotFoundError:
             return None
         return Held(parse_owner(content), json.dumps([found.meta["e_tag"], found.meta["version"]]))
@@ -35,7 +36,7 @@ class StoreLock:
     def remove(self, held: Held) -> None:
         """Conditional deletes are not for every store: what was seen is first replaced by nobody's lock."""
         if self._put({"token": "ended"}, _version(held)):
-            self.store.delete([LOCK_FILE])
+            self.store.delete([layout.LOCK])
 
     def beat(self, owner: Owner) -> None:
         self._beats += 1
@@ -49,7 +50,7 @@ class StoreLock:
 
         content = json.dumps(dict(owner)).encode()
         try:
-            self.store.asked(lambda: obstore.put(self.store.client, LOCK_FILE, content, mode=mode))
+            self.store.asked(lambda: obstore.put(self.store.client, layout.LOCK, content, mode=mode))
         except StoreError as error:
             if isinstance(error.__cause__, AlreadyExistsError | PreconditionError):
                 return False

@@ -23,10 +23,11 @@ from plmray.redact import redacted
 from plmray.report.headline import headline
 from plmray.report.verdict import candidate_summaries
 from plmray.report.write import judge_folder
+from plmray.storage import layout
 from plmray.storage.home import home_of
 from plmray.storage.lock import FolderLock
 from plmray.sweep.folder.costs import Costs, costs_summary, read_costs, write_costs
-from plmray.sweep.folder.reader import TRACKING_FILE, tracking_record
+from plmray.sweep.folder.reader import tracking_record
 from plmray.sweep.folder.writer import SweepFolder
 from plmray.sweep.machines import Machines, open_machines
 from plmray.sweep.on_ray.job_environment import inside_ray_job
@@ -197,7 +198,7 @@ class Driver:
         tags |= {f"plmray.version.{name}": str(version) for name, version in provenance.software().items()}
         source = self.spec.task.dataset or self.spec.task.files
         data = {"name": self.data.name, "hash": self.data.hash, "source": source, "profile": self.data.counts()}
-        self.folder.write(TRACKING_FILE, tracking_record(mirror.uri, data))
+        self.folder.write(layout.TRACKING, tracking_record(mirror.uri, data))
         tracker.put(lambda: mirror.start_sweep(sweep_params(self.spec), tags, data))
         return tracker
 

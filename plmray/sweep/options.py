@@ -12,6 +12,7 @@ from plmray.config.load import LoadedSweep
 from plmray.data.proteins import ProteinData
 from plmray.errors import FolderError, SetupError
 from plmray.redact import redacted
+from plmray.storage import layout
 from plmray.storage.home import local_copy
 from plmray.storage.object_store import Location, is_store
 from plmray.sweep.folder.reader import require_schema
@@ -48,7 +49,7 @@ def open_folder(folder: SweepFolder, sweep: LoadedSweep, data: ProteinData, opti
     copy_records(folder, options.replay_from)
     if options.replay and not folder.candidates:
         raise FolderError(
-            f"{folder.address} has no candidates.jsonl to replay; run it without --replay, or --replay-from DIR"
+            f"{folder.address} has no {layout.CANDIDATES} to replay; run it without --replay, or --replay-from DIR"
         )
     folder.start(sweep.spec, resume=options.resume or options.replay, base=sweep.folder)
 
@@ -100,8 +101,8 @@ def copy_records(folder: SweepFolder, source: Location | None) -> None:
     if folder.candidates:
         raise FolderError(f"{folder.address} has candidates of its own; replay into a new --storage-path")
     with local_copy(source) as copy:
-        if not (copy / "candidates.jsonl").exists():
-            raise FolderError(f"{source} holds no candidates.jsonl to replay; expected a sweep folder")
-        if (copy / "resolved.yaml").exists():
+        if not (copy / layout.CANDIDATES).exists():
+            raise FolderError(f"{source} holds no {layout.CANDIDATES} to replay; expected a sweep folder")
+        if (copy / layout.RESOLVED).exists():
             require_schema(copy, str(source))
         folder.adopt_records(copy)

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from plmray.storage import layout
 from plmray.storage.atomic import write_atomic
 from plmray.trials.result import TrialResult, in_order
 
@@ -60,7 +61,7 @@ def write_table(folder: Path, results: Sequence[TrialResult]) -> Path:
 
     sink = pa.BufferOutputStream()
     parquet.write_table(results_table(in_order(results)), sink)
-    path = folder / "results.parquet"
+    path = folder / layout.TABLE
     write_atomic(path, sink.getvalue().to_pybytes())
     return path
 

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from plmray.errors import DataError, Fault, nearest_name
+from plmray.storage import layout
 
 MISSING = ("", "nan", "NaN", "NA", "null", "None")
 
@@ -69,12 +70,12 @@ class RunTable:
 def read_runs(path: Path) -> RunTable:
     """A table of runs; a sweep folder gives its ``results.parquet``. Raises DataError on what cannot be read."""
     try:
-        file = path / "results.parquet" if path.is_dir() else path
+        file = path / layout.TABLE if path.is_dir() else path
         there = file.is_file()
     except (OSError, ValueError):  # no name that a file can have
         file, there = path, False
     if not there:
-        expected = "a sweep folder with results.parquet" if path.is_dir() else "a CSV, TSV or Parquet file"
+        expected = f"a sweep folder with {layout.TABLE}" if path.is_dir() else "a CSV, TSV or Parquet file"
         raise _fault(str(path), "", f"not found; expected {expected}")
     names, rows = _read_parquet(file) if file.suffix == ".parquet" else _read_text(file)
     twice = [name for name in names if names.count(name) > 1]

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from plmray.errors import FolderError
+from plmray.storage import layout
 from plmray.storage.atomic import read_json, write_atomic
 from plmray.trials.result import TrialResult
 
@@ -87,12 +88,12 @@ _COSTS = {"wall_s", "slot_s", "trials", "driver_s", "worker_starts", "worker_sta
 
 
 def write_costs(folder: Path, totals: Mapping[str, float]) -> None:
-    write_atomic(folder / "costs.json", json.dumps(dict(totals)))
+    write_atomic(folder / layout.COSTS, json.dumps(dict(totals)))
 
 
 def read_costs(folder: Path) -> dict[str, float]:
     """Sums of seconds and tokens over all runs of a sweep; empty before the first has ended."""
-    file = folder / "costs.json"
+    file = folder / layout.COSTS
     costs = read_json(file, "remove it: it says where time went, no more") if file.exists() else {}
     if costs and not (costs.keys() >= _COSTS and all(isinstance(v, int | float) and v >= 0 for v in costs.values())):
         raise FolderError(

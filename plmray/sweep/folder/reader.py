@@ -16,10 +16,9 @@ from plmray.config.sweep import SweepSpec
 from plmray.errors import FolderError
 from plmray.hashing import SCHEMA_VERSION
 from plmray.redact import redacted
+from plmray.storage import layout
 from plmray.storage.atomic import read_json, read_json_lines, write_atomic
 from plmray.trials.result import TrialResult, in_order
-
-TRACKING_FILE = "tracking.json"
 
 
 def tracking_record(uri: str, data: Mapping[str, Any]) -> str:
@@ -29,9 +28,9 @@ def tracking_record(uri: str, data: Mapping[str, Any]) -> str:
 
 def recorded_tracking(path: Path) -> dict[str, Any]:
     """What ``tracking_record`` kept. Raises FolderError where the sweep has not begun."""
-    file = path / TRACKING_FILE
+    file = path / layout.TRACKING
     if not file.exists():
-        raise FolderError(f"{path} has no tracking.json: its sweep has not begun; run it with --resume")
+        raise FolderError(f"{path} has no {layout.TRACKING}: its sweep has not begun; run it with --resume")
     found = read_json(file, "resume the sweep once, and it is written again")
     uri, data = found.get("uri"), found.get("data")
     if not (isinstance(uri, str) and isinstance(data, dict) and {"name", "hash", "source", "profile"} <= data.keys()):
@@ -52,14 +51,14 @@ def _strict_result() -> TypeAdapter[TrialResult]:
 
 
 def write_result(folder: Path, result: TrialResult) -> None:
-    write_atomic(folder / "trials" / result.trial_id / "result.json", json.dumps(result.to_dict(), indent=1))
+    write_atomic(layout.trial_folder(folder, result.trial_id) / layout.RESULT, json.dumps(result.to_dict(), indent=1))
 
 
 def read_results(folder: Path) -> list[TrialResult]:
     """All finished trials of a sweep folder, by phase, candidate and seed. A result that cannot be read is
     left to run again: results are written whole, so such a file is not ours."""
     results = []
-    for path in sorted((folder / "trials").glob("*/result.json")):
+    for path in sorted((folder / layout.TRIALS).glob(f"*/{layout.RESULT}")):
         try:
             result = _strict_result().validate_json(path.read_bytes())
             _require_sound(result, path.parent.name)
@@ -90,18 +89,18 @@ def _require_sound(result: TrialResult, name: str) -> None:
 
 def read_decisions(folder: Path) -> list[dict[str, Any]]:
     """What was decided on the way: rungs, promotions, allocations."""
-    return list(read_json_lines(folder / "decisions.jsonl"))
+    return list(read_json_lines(folder / layout.DECISIONS))
 
 
 def read_importance(folder: Path) -> dict[str, Any] | None:
     """What Optuna's evaluators said of the searched candidates; None where they were not asked."""
-    file = folder / "importance.json"
+    file = folder / layout.IMPORTANCE
     return read_json(file, "remove it; the next --resume makes it again") if file.exists() else None
 
 
 def read_curves(folder: Path, trials: Iterable[str]) -> dict[str, list[dict[str, Any]]]:
     """Evaluations of those trials that have some that can be read, by trial id."""
-    found = {trial: read_curve(folder / "trials" / trial / "curve.parquet") for trial in trials}
+    found = {trial: read_curve(layout.trial_folder(folder, trial) / layout.CURVE) for trial in trials}
     return {trial: curve for trial, curve in found.items() if curve}
 
 
@@ -122,8 +121,8 @@ def read_curve(file: Path) -> list[dict[str, Any]]:
 
 def require_folder(folder: Path) -> Path:
     """A sweep folder that exists. Raises FolderError naming what was expected."""
-    if not (folder / "resolved.yaml").is_file():
-        raise FolderError(f"{folder} is no sweep folder (no resolved.yaml); expected <storage path>/<sweep name>")
+    if not (folder / layout.RESOLVED).is_file():
+        raise FolderError(f"{folder} is no sweep folder (no {layout.RESOLVED}); expected <storage path>/<sweep name>")
     return folder
 
 
@@ -138,7 +137,7 @@ def load_resolved(folder: Path) -> SweepSpec:
 def read_resolved(folder: Path) -> dict[str, Any]:
     """``resolved.yaml`` of a sweep folder: ``sweep_id``, the ``folder`` of its file, ``sweep``. Raises FolderError."""
     try:
-        tree: dict[str, Any] = yaml.safe_load((folder / "resolved.yaml").read_bytes())
+        tree: dict[str, Any] = yaml.safe_load((folder / layout.RESOLVED).read_bytes())
         if not isinstance(tree["sweep"], dict) or not all(isinstance(tree[k], str) for k in ("sweep_id", "folder")):
             raise ValueError("expected sweep_id, folder and sweep")
         json.dumps(tree)  # dates and circles are none of ours
@@ -163,4 +162,4 @@ def require_schema(folder: Path, address: str = "") -> None:
 
 def _damaged(folder: Path, error: Exception) -> FolderError:
     first_line = (str(error).splitlines() or [type(error).__name__])[0]
-    return FolderError(f"{folder / 'resolved.yaml'} cannot be read ({first_line}); restore it, or use another folder")
+    return FolderError(f"{folder / layout.RESOLVED} cannot be read ({first_line}); restore it, or use another folder")

@@ -19,6 +19,7 @@ from pyarrow import parquet
 from plmray.config.sweep import SweepSpec
 from plmray.errors import FolderError
 from plmray.hashing import SCHEMA_VERSION, content_hash
+from plmray.storage import layout
 from plmray.storage.atomic import append_json_line, patiently, write_atomic
 from plmray.storage.lock import FolderLock
 from plmray.storage.object_store import ObjectStore, marks_of
@@ -30,7 +31,6 @@ from plmray.trials.trial import Candidate, Phase
 _logger = logging.getLogger(__name__)
 
 PUBLISH_S = 60.0  # how often logs and tables go to an object store while a sweep runs
-FACTS_FILE = "data.json"
 _FREE_TO_CHANGE = ("resources", "tracking", "name")
 
 
@@ -56,8 +56,8 @@ class SweepFolder:
         self._published: dict[str, tuple[int, int]] = {}
         self._next_publish = time.monotonic() + PUBLISH_S
         self.results: dict[str, TrialResult] = {result.trial_id: result for result in read_results(path)}
-        self.candidates = read_candidates(path / "candidates.jsonl")
-        self.decisions = read_decisions(path / "decisions.jsonl")
+        self.candidates = read_candidates(path / layout.CANDIDATES)
+        self.decisions = read_decisions(path / layout.DECISIONS)
 
     @property
     def address(self) -> str:
@@ -71,7 +71,7 @@ class SweepFolder:
                 shutil.rmtree(half)
             elif not half.name.startswith(".lock"):  # of another driver that tries the lock
                 half.unlink(missing_ok=True)
-        file = self.path / "resolved.yaml"
+        file = self.path / layout.RESOLVED
         if file.exists() and (self.candidates or self.results or resume):
             require_schema(self.path, self.address)
         if not file.exists() or not (self.candidates or self.results or resume):
@@ -97,22 +97,22 @@ class SweepFolder:
     def facts(self) -> dict[str, Any]:
         """What ``write_facts`` wrote; empty where nothing has been, or what is there cannot be read."""
         try:
-            tree = json.loads((self.path / FACTS_FILE).read_text(encoding="utf-8"))
+            tree = json.loads((self.path / layout.DATA).read_text(encoding="utf-8"))
         except (OSError, ValueError):
             return {}
         return tree if isinstance(tree, dict) else {}
 
     def write_facts(self, facts: Mapping[str, Any]) -> None:
         """``data.json``: what of the data a bundle needs, so that exporting one does not."""
-        self.write(FACTS_FILE, json.dumps(facts, indent=1))
+        self.write(layout.DATA, json.dumps(facts, indent=1))
 
     def adopt_records(self, other: Path) -> None:
         """Take candidates and decisions of another sweep over, in memory: ``keep_records`` writes them."""
-        self.candidates += read_candidates(other / "candidates.jsonl")
-        self.decisions += read_decisions(other / "decisions.jsonl")
+        self.candidates += read_candidates(other / layout.CANDIDATES)
+        self.decisions += read_decisions(other / layout.DECISIONS)
 
     def keep_records(self) -> None:
-        for name, target in (("candidates.jsonl", self.candidates), ("decisions.jsonl", self.decisions)):
+        for name, target in ((layout.CANDIDATES, self.candidates), (layout.DECISIONS, self.decisions)):
             if target:
                 self.write(name, "".join(json.dumps(line) + "\n" for line in target))
 
@@ -125,11 +125,11 @@ class SweepFolder:
             "origin": candidate.origin,
             "parameters": dict(candidate.parameters),
         }
-        self._append("candidates.jsonl", record)
+        self._append(layout.CANDIDATES, record)
         self.candidates.append(record)
 
     def record_decision(self, record: Mapping[str, Any]) -> None:
-        self._append("decisions.jsonl", record)
+        self._append(layout.DECISIONS, record)
         self.decisions.append(dict(record))
 
     def write_trial(self, result: TrialResult, curve: Iterable[Mapping[str, Any]]) -> None:
@@ -138,17 +138,17 @@ class SweepFolder:
         if rows:
             sink = pa.BufferOutputStream()
             parquet.write_table(pa.Table.from_pylist(rows), sink)
-            self.write(f"{place}/curve.parquet", sink.getvalue().to_pybytes())
-        self._lasting(lambda: write_result(self.path, result), f"{place}/result.json")
+            self.write(f"{place}/{layout.CURVE}", sink.getvalue().to_pybytes())
+        self._lasting(lambda: write_result(self.path, result), f"{place}/{layout.RESULT}")
         self.results[result.trial_id] = result
         if time.monotonic() > self._next_publish:
             self.publish()
 
     def read_curve(self, trial_id: str) -> list[dict[str, Any]]:
-        return read_curve(self.trial_folder(trial_id) / "curve.parquet")
+        return read_curve(self.trial_folder(trial_id) / layout.CURVE)
 
     def trial_folder(self, trial_id: str) -> Path:
-        return self.path / "trials" / trial_id
+        return layout.trial_folder(self.path, trial_id)
 
     def forget_failed(self) -> int:
         """Failed trials of an earlier run get another chance on resume; returns how many."""
@@ -156,7 +156,7 @@ class SweepFolder:
         for trial_id in failed:
             shutil.rmtree(self.trial_folder(trial_id), ignore_errors=True)
             if self.store is not None:
-                self.store.delete([f"trials/{trial_id}/result.json"])
+                self.store.delete([f"{layout.TRIALS}/{trial_id}/{layout.RESULT}"])
             del self.results[trial_id]
         return len(failed)
 
@@ -179,7 +179,7 @@ class SweepFolder:
 
     def log(self, line: str) -> None:
         """Add a line to the sweep's log, unless the storage is away: the log decides nothing."""
-        with contextlib.suppress(OSError), (self.path / "sweep.log").open("a", encoding="utf-8") as stream:
+        with contextlib.suppress(OSError), (self.path / layout.LOG).open("a", encoding="utf-8") as stream:
             stream.write(line + "\n")
 
     def _append(self, name: str, record: Mapping[str, Any]) -> None:

@@ -16,6 +16,7 @@ from optuna.importance import FanovaImportanceEvaluator, PedAnovaImportanceEvalu
 from plmray.config.sweep import SweepSpec
 from plmray.metrics import METRICS
 from plmray.stats.spread import pooled_seed_sd
+from plmray.storage import layout
 from plmray.storage.atomic import write_atomic
 from plmray.sweep.phases.study import as_distribution, as_internal
 from plmray.trials.result import TrialResult, in_order
@@ -27,7 +28,7 @@ def write_importance(folder: Path, spec: SweepSpec, results: Sequence[TrialResul
     """Keep what Optuna says in ``importance.json``; nothing where it has too little to go by."""
     found = importance(spec, results)
     if found is not None:
-        write_atomic(folder / "importance.json", json.dumps(found, indent=1))
+        write_atomic(folder / layout.IMPORTANCE, json.dumps(found, indent=1))
 
 
 def importance(spec: SweepSpec, results: Sequence[TrialResult]) -> dict[str, Any] | None:

@@ -17,7 +17,7 @@ from typing import Any
 
 from plmray.redact import redacted
 from plmray.report.verdict import Verdict
-from plmray.report.write import REPORT_FILES
+from plmray.storage import layout
 from plmray.trials.result import TrialResult
 from plmray.trials.trial import Candidate
 
@@ -254,5 +254,5 @@ def log_outcome(mirror: Mirror, verdict: Verdict, folder: Path, costs: Mapping[s
         numbers |= {f"share.{name}": share.value for name, share in verdict.parameters.parameters.items()}
     if verdict.spread.degrees:
         numbers["seed.sd"] = verdict.spread.sd.value
-    files = [folder / name for name in (*REPORT_FILES, "results.parquet", "resolved.yaml")]
+    files = [folder / name for name in (*layout.REPORT_FILES, layout.TABLE, layout.RESOLVED)]
     mirror.finish_sweep(numbers, files, status)

@@ -17,6 +17,7 @@ from plmray.config.task import SplitName
 from plmray.data.encoded import EncodedSplit
 from plmray.metrics import all_scores, per_class
 from plmray.plan.flops import arithmetic
+from plmray.storage import layout
 from plmray.storage.atomic import write_atomic
 from plmray.storage.home import keep_trial_files
 from plmray.sweep.workers.context import Bench
@@ -66,11 +67,11 @@ class JobBook:
         """Predictions and weights, beside the result that the driver will write."""
         training = run.training
         if outputs is not None:
-            write_atomic(folder / "test_outputs.parquet", outputs_table(training.data.splits["test"], outputs))
+            write_atomic(folder / layout.TEST_OUTPUTS, outputs_table(training.data.splits["test"], outputs))
         if training.best_state:
             config, scaling = adapter_config(self.device, self.bench, run.settings), training.data.scaling
             tensors = None if scaling is None else (torch.from_numpy(scaling[0]), torch.from_numpy(scaling[1]))
-            checkpoint.save(folder / "adapter", training.best_state, config, tensors)
+            checkpoint.save(folder / layout.ADAPTER, training.best_state, config, tensors)
 
     def report(self, runs: list[Run], epoch: int, finished: bool = False) -> Report:
         """The job as it stood at ``epoch``, whatever its runs have done since."""
