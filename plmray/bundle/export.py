@@ -27,6 +27,7 @@ from plmray.storage import layout
 from plmray.storage.atomic import read_json, write_atomic
 from plmray.sweep.folder.reader import load_resolved, read_resolved, read_results, require_folder, require_schema
 from plmray.train.checkpoint import CHECKPOINT_FILES, HEAD_FILE, require_whole
+from plmray.trials import selection
 from plmray.trials.identity import candidate_id
 from plmray.trials.result import TrialResult
 from plmray.trials.trial import identifying_settings, identifying_task
@@ -80,7 +81,7 @@ def mlflow_model() -> dict[str, Any]:
 
 def _chosen(folder: Path, spec: SweepSpec, results: Sequence[TrialResult], candidate: str | None) -> CandidateRow:
     verdict = judge_folder(folder, spec, results)
-    replicated = {result.candidate_id for result in results if result.phase == "replicate"}
+    replicated = {result.candidate_id for result in selection.main(results, "replicate")}
     rows = [row for row in verdict.candidates if row.candidate_id in replicated or not replicated]
     if candidate is None and rows:
         return rows[0]
@@ -94,9 +95,9 @@ def _chosen(folder: Path, spec: SweepSpec, results: Sequence[TrialResult], candi
 
 def _trials_with_weights(folder: Path, results: Sequence[TrialResult], candidate: str) -> list[TrialResult]:
     """One trial a seed: of the replicate phase where it has some."""
-    complete = [r for r in results if r.candidate_id == candidate and r.state == "COMPLETE" and not r.varied]
+    complete = [r for r in selection.main(selection.of(candidate, results)) if r.state == "COMPLETE"]
     kept = [r for r in complete if (layout.trial_folder(folder, r.trial_id) / layout.ADAPTER / HEAD_FILE).is_file()]
-    replicated = [result for result in kept if result.phase == "replicate"]
+    replicated = selection.main(kept, "replicate")
     if not kept:
         raise FolderError(
             f"no weights were kept of {candidate}: resources.keep decides (replicate: of the replicate phase; best: of "

@@ -205,20 +205,19 @@ def _runs(table: Path, score: str, anchors: bool = False) -> Any:
 def sweep_runs(runs: Any, anchors: bool) -> Any:
     """The runs that a verdict compares: of the replicate phase where there is one, all streams moved; ``anchors``: the
     blindly drawn candidates on their fixed grid alone."""
-    from plmray.trials.trial import FIXED_GRID
+    from types import SimpleNamespace
 
-    columns = {name: runs.column(name) for name in ("phase", "varied", "probe", "origin", "reason")}
-    phase = "replicate" if "replicate" in columns["phase"] else "search"
+    from plmray.trials import selection
+
+    names = ("phase", "varied", "probe", "origin", "reason")
+    columns = [runs.column(name) for name in names]
     rows = [
-        n
-        for n, own in enumerate(columns["phase"])
-        if own == phase and not columns["varied"][n] and not columns["probe"][n]
+        SimpleNamespace(place=n, **dict(zip(names, values, strict=True)))
+        for n, values in enumerate(zip(*columns, strict=True))
     ]
-    if anchors:
-        rows = [
-            n for n in rows if "random" in str(columns["origin"][n]).split("+") and columns["reason"][n] == FIXED_GRID
-        ]
-    return runs.where(rows)
+    phase = "replicate" if any(row.phase == "replicate" for row in rows) else "search"
+    chosen = selection.anchors(rows) if anchors else selection.judged(rows, phase)
+    return runs.where([row.place for row in chosen])
 
 
 def _sign(table: Path, minimize: bool) -> float:

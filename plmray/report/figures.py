@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from plmray.report.headline import plain_name
-from plmray.report.verdict import Verdict, is_anchor
+from plmray.report.verdict import Verdict
 from plmray.stats.effects import Delta
 from plmray.stats.intervals import Estimate
+from plmray.trials import selection
 from plmray.trials.result import TrialResult
 
 if TYPE_CHECKING:
@@ -43,7 +44,7 @@ def _figures(
         yield "Candidates, mean and interval over seeds", 3.6, lambda axes: _ranked(axes, verdict)
     if verdict.contest is not None and verdict.contest.against_best:
         yield "Δ against the best candidate", 3.6, lambda axes: _tiles(axes, verdict)
-    anchors = [r for r in results if _is_anchor(r)]
+    anchors = selection.anchors(selection.scored(results))
     for key in _numeric(anchors):
         title = f"Score by {plain_name(key)}, random candidates"
         yield title, 3.0, lambda axes, key=key: _effect(axes, verdict, anchors, key)  # type: ignore[misc]
@@ -51,7 +52,7 @@ def _figures(
         yield "Learning curves, mean and range over seeds", 3.4, lambda axes: _curves(axes, verdict, results, curves)
     if verdict.contest is not None and verdict.contest.power:
         yield "Power to tell the two best apart", 2.8, lambda axes: _power(axes, verdict)
-    tested = [r for r in results if r.test_score is not None and not r.varied]
+    tested = [r for r in selection.main(results) if r.test_score is not None]
     if len(tested) >= 5:
         yield "Validation and test, a dot a trial", 3.4, lambda axes: _scatter(axes, verdict, tested)
 
@@ -137,7 +138,7 @@ def _effect(axes: Axes, verdict: Verdict, anchors: Sequence[TrialResult], key: s
 def _curves(axes: Axes, verdict: Verdict, results: Sequence[TrialResult], curves: Curves) -> None:
     colours = (BLUE, ORANGE, GREEN, RED, SKY)
     for row, colour in zip(verdict.candidates[:CURVES_SHOWN], colours, strict=False):
-        trials = [r.trial_id for r in results if r.candidate_id == row.candidate_id and not r.varied]
+        trials = [r.trial_id for r in selection.main(selection.of(row.candidate_id, results))]
         by_epoch: dict[float, list[float]] = {}
         for trial in trials:
             for point in curves.get(trial, ()):
@@ -172,10 +173,6 @@ def _scatter(axes: Axes, verdict: Verdict, tested: Sequence[TrialResult]) -> Non
     axes.set_xlabel(f"validation {verdict.metric}")
     axes.set_ylabel(f"test {verdict.metric}")
     axes.legend(fontsize=7, frameon=False)
-
-
-def _is_anchor(result: TrialResult) -> bool:
-    return is_anchor(result) and result.score is not None
 
 
 def _numeric(anchors: Sequence[TrialResult]) -> list[str]:

@@ -11,6 +11,7 @@ import numpy as np
 from plmray.metrics import METRICS
 from plmray.report.text import interval, number, table
 from plmray.stats.intervals import Estimate, mean_interval, within
+from plmray.trials import selection
 from plmray.trials.result import TrialResult
 
 
@@ -26,7 +27,7 @@ class TestScores:
 
 def test_scores_of(judged: Sequence[TrialResult], candidate_id: str, confidence: float) -> TestScores | None:
     """Of one candidate's trials; None where no test was taken."""
-    own = [r for r in judged if r.candidate_id == candidate_id and r.test_scores and r.state == "COMPLETE"]
+    own = [r for r in selection.of(candidate_id, judged) if r.test_scores and r.state == "COMPLETE"]
     if not own:
         return None
     found = {name: [r.test_scores.get(name, np.nan) for r in own] for r in own for name in r.test_scores}

@@ -23,9 +23,9 @@ from plmray.stats.spread import SeedSpread, pooled_seed_sd
 from plmray.stats.streams import StreamShares, stream_shares
 from plmray.stats.surrogate import ParameterShares
 from plmray.stats.variance import AnchorShares, grid_shares
+from plmray.trials import selection
 from plmray.trials.result import TrialResult, in_order
 from plmray.trials.score_grid import ScoreGrid
-from plmray.trials.trial import CONFIRMATION, FIXED_GRID
 
 EXPECTED_BEST_OF = (1, 2, 5, 10, 20, 50, 100)
 
@@ -81,13 +81,11 @@ def judge(
     Validation scores rank; test scores are shown and rank nothing.
     """
     results = in_order(results)
-    replicates = [r for r in results if r.phase == "replicate"]
-    phase = "replicate" if any(r.score is not None for r in replicates) else "search"
-    judged = [r for r in results if r.phase == phase and not r.probe and not r.varied]
-    sign = METRICS[metric].sign
-    grid, ranking = _ranked([r for own in _shown(judged).values() for r in own], sign, confidence)
+    phase = "replicate" if any(r.phase == "replicate" for r in selection.scored(results)) else "search"
+    judged, sign = selection.judged(results, phase), METRICS[metric].sign
+    grid, ranking = _ranked([r for own in selection.speaking(judged).values() for r in own], sign, confidence)
     rows = _candidate_rows(judged, grid, ranking, phase, METRICS[metric], confidence)
-    anchors = [r for r in judged if is_anchor(r)]
+    anchors = selection.anchors(judged)
     contest = contest_of(rows, grid, ranking, sign, confidence)
     spread = pooled_seed_sd(ScoreGrid.from_results(judged).by_candidate(), confidence)
     anchor_grid = ScoreGrid.from_results(anchors)
@@ -121,19 +119,12 @@ def judge(
     )
 
 
-def is_anchor(result: TrialResult) -> bool:
-    """Whether a trial is one that no score has chosen: of a blindly drawn candidate, on the fixed grid of seeds."""
-    drawn = result.phase == "replicate" and "random" in result.origin.split("+")
-    return drawn and not result.varied and result.reason in ("", FIXED_GRID)
-
-
 def candidate_summaries(results: Iterable[TrialResult]) -> dict[str, dict[str, float]]:
     """score.mean, score.sd and n_seeds by candidate: over replicate seeds where it has any, else search seeds."""
     summaries: dict[str, dict[str, float]] = {}
-    complete = [r for r in in_order(results) if r.score is not None and not r.probe and not r.varied]
-    for candidate_id in dict.fromkeys(r.candidate_id for r in complete):
-        own = [r for r in complete if r.candidate_id == candidate_id]
-        scores = np.array([r.score for r in own if r.phase == "replicate"] or [r.score for r in own], dtype=float)
+    complete = selection.main(selection.scored(in_order(results)))
+    for candidate_id, own in selection.by_candidate(complete).items():
+        scores = _scores(selection.judged(own, "replicate") or own)
         summary = {"score.mean": float(scores.mean()), "n_seeds": float(len(scores))}
         if len(scores) > 1:
             summary["score.sd"] = float(scores.std(ddof=1))
@@ -143,16 +134,16 @@ def candidate_summaries(results: Iterable[TrialResult]) -> dict[str, dict[str, f
 
 def streams_of(results: Sequence[TrialResult], confidence: float = 0.95) -> StreamShares | None:
     """Seed noise by stream, where the sweep moved streams one at a time (``replicate.vary``)."""
-    varied = [r for r in results if r.varied and r.score is not None]
+    varied = selection.varied(selection.scored(results))
     if not varied:
         return None
     candidates = list(dict.fromkeys(r.candidate_id for r in varied))
-    main = [r for r in results if r.phase == "replicate" and not r.varied and r.score is not None]
+    main = selection.main(selection.scored(results), "replicate")
     held = {r.trial_id: r.score for r in main}
-    whole = [_scores(r for r in main if r.candidate_id == c) for c in candidates]
+    whole = [_scores(selection.of(c, main)) for c in candidates]
     by_stream = {}
     for stream in dict.fromkeys(r.varied for r in varied):
-        own = [[r for r in varied if r.candidate_id == c and r.varied == stream] for c in candidates]
+        own = [[r for r in selection.of(c, varied) if r.varied == stream] for c in candidates]
         # The trial that holds every stream at the first seed belongs to each of them.
         base = [held.get(trials[0].trial_id.rpartition("-")[0]) if trials else None for trials in own]
         by_stream[stream] = [
@@ -173,20 +164,6 @@ def rank_correlation(judged: Sequence[TrialResult]) -> float:
     return float(stats.spearmanr(pairs[:, 0], pairs[:, 1]).statistic)
 
 
-def _shown(judged: Sequence[TrialResult]) -> dict[str, list[TrialResult]]:
-    """The complete trials that speak for a candidate: its confirmation where it has one, for the others were chosen by
-    what they scored; else all."""
-    complete: dict[str, list[TrialResult]] = {}
-    for result in judged:
-        if result.score is not None:
-            complete.setdefault(result.candidate_id, []).append(result)
-    return {c: [r for r in own if r.reason == CONFIRMATION] or own for c, own in complete.items()}
-
-
-def _is_adaptive(shown: Sequence[TrialResult]) -> bool:
-    return any(r.reason not in ("", FIXED_GRID, CONFIRMATION) for r in shown)
-
-
 def _ranked(judged: Sequence[TrialResult], sign: float, confidence: float) -> tuple[ScoreGrid, Ranking | None]:
     grid = ScoreGrid.from_results(judged)
     if not grid.candidates:
@@ -205,16 +182,16 @@ def _candidate_rows(
     """Best mean first; but the first two places go to candidates whose means no choice of seeds has biased."""
     if ranking is None:
         return []
-    speaking, sign = _shown(judged), metric.sign
+    speaking, sign = selection.speaking(judged), metric.sign
     by_mean = sorted(range(len(grid.candidates)), key=lambda i: -sign * float(ranking.means[i]))
-    leaders = [i for i in by_mean if not _is_adaptive(speaking[grid.candidates[i]])][:2]
+    leaders = [i for i in by_mean if not selection.adaptive(speaking[grid.candidates[i]])][:2]
     order = [*leaders, *(i for i in by_mean if i not in leaders)]
-    worst = sign * min(sign * r.score for r in judged if r.score is not None)
+    worst = sign * float((sign * _scores(selection.scored(judged))).min())
     rows = []
     for index in order:
         candidate_id = grid.candidates[index]
-        every = [r for r in judged if r.candidate_id == candidate_id]
-        own = [r for r in every if r.score is not None]
+        every = selection.of(candidate_id, judged)
+        own = selection.scored(every)
         shown = speaking[candidate_id]
         scores = _scores(own)
         lost = sum(r.score is None for r in every)
@@ -236,8 +213,8 @@ def _candidate_rows(
                 failure_rate(lost, len(every), confidence),
                 float(np.mean([*scores, *[worst] * lost])),
                 len(shown),
-                confirmed=shown[0].reason == CONFIRMATION,
-                adaptive=_is_adaptive(shown),
+                confirmed=bool(selection.confirmed(shown)),
+                adaptive=bool(selection.adaptive(shown)),
             )
         )
     return rows
@@ -265,7 +242,7 @@ def _mean(values: Iterable[float | None]) -> float:
 def _groups(judged: Sequence[TrialResult], metric: Metric, confidence: float) -> Iterable[GroupRow]:
     """Levels of text parameters. The interval is over seeds: each seed's mean over the level's candidates
     is one observation, so it speaks of these candidates under other seeds, not of other candidates."""
-    complete = [r for r in judged if r.score is not None]
+    complete = selection.scored(judged)
     for key in sorted({key for r in complete for key, value in r.parameters.items() if isinstance(value, str)}):
         for level in sorted({str(r.parameters[key]) for r in complete if key in r.parameters}):
             own = [r for r in complete if r.parameters.get(key) == level]

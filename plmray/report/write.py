@@ -16,6 +16,7 @@ from plmray.storage import layout
 from plmray.storage.atomic import write_atomic
 from plmray.sweep.folder.costs import costs_summary, read_costs
 from plmray.sweep.folder.reader import read_curves, read_decisions, read_importance
+from plmray.trials import selection
 from plmray.trials.result import TrialResult, in_order
 
 
@@ -62,5 +63,5 @@ def _figures(folder: Path, verdict: Verdict, results: Sequence[TrialResult]) -> 
     from plmray.report.figures import CURVES_SHOWN, figures_of
 
     shown = {row.candidate_id for row in verdict.candidates[:CURVES_SHOWN]}
-    own = [r.trial_id for r in results if r.candidate_id in shown and r.phase == verdict.phase and not r.varied]
+    own = [r.trial_id for r in selection.judged(results, verdict.phase) if r.candidate_id in shown]
     return figures_of(verdict, results, read_curves(folder, own))

@@ -18,8 +18,9 @@ from plmray.config.space import ChoiceDomain, FloatDomain
 from plmray.report.headline import headline
 from plmray.report.html import page
 from plmray.report.markdown import markdown
-from plmray.report.verdict import Verdict, is_anchor, judge
+from plmray.report.verdict import Verdict, judge
 from plmray.report.write import to_json
+from plmray.trials import selection
 from plmray.trials.result import TrialResult
 
 SPACE = {
@@ -276,8 +277,8 @@ def test_a_test_set_that_leaves_the_objective_undefined_is_told() -> None:
 def test_the_figure_of_random_candidates_has_no_trial_that_scores_chose() -> None:
     chosen = trial("a", 9, 0.9, reason="leader: P(best) .8")
     held = [trial("a", 1, 0.5), trial("a", 2, 0.5, reason="")]
-    assert [is_anchor(r) for r in (*held, chosen)] == [True, True, False]
-    assert not is_anchor(trial("a", 1, 0.5, reason="confirmation")) and not is_anchor(trial("a", 1, 0.5, varied="init"))
+    assert selection.anchors([*held, chosen]) == held
+    assert not selection.anchors([trial("a", 1, 0.5, reason="confirmation"), trial("a", 1, 0.5, varied="init")])
 
 
 def test_a_report_has_one_seed_share() -> None:

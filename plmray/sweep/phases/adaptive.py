@@ -15,6 +15,7 @@ from plmray.stats.allocation import FIRST_SEEDS, Arms, Standing, next_trial, sta
 from plmray.sweep.folder.writer import SweepFolder
 from plmray.sweep.phases.base import Events
 from plmray.sweep.phases.replicate import ReplicatePhase
+from plmray.trials import selection
 from plmray.trials.job import Job, Report, Wait, job_key
 from plmray.trials.result import TrialResult
 from plmray.trials.trial import CONFIRMATION, Candidate
@@ -147,8 +148,8 @@ class AdaptivePhase(ReplicatePhase):
         return [alive[i] for i in np.argsort(-np.asarray(worth), kind="stable")[:CONFIRMED]]
 
     def _results(self, candidate: Candidate) -> list[TrialResult]:
-        own = (r for r in self.folder.results.values() if r.candidate_id == candidate.id and r.phase == "replicate")
-        return [r for r in own if not r.varied and r.reason != CONFIRMATION]
+        own = selection.main(selection.of(candidate.id, self.folder.results.values()), "replicate")
+        return [r for r in own if r.reason != CONFIRMATION]
 
     def _in_flight(self, candidate: Candidate) -> int:
         """Trials of a candidate that will count once they end."""

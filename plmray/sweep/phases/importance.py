@@ -19,6 +19,7 @@ from plmray.stats.spread import pooled_seed_sd
 from plmray.storage import layout
 from plmray.storage.atomic import write_atomic
 from plmray.sweep.phases.study import as_distribution, as_internal
+from plmray.trials import selection
 from plmray.trials.result import TrialResult, in_order
 
 FEWEST = 10  # complete candidates
@@ -62,13 +63,9 @@ Cell = tuple[dict[str, Any], np.ndarray[Any, np.dtype[np.float64]]]
 
 def _cells(results: Sequence[TrialResult]) -> list[Cell]:
     """Parameters and scores of every candidate whose search seeds are all complete."""
-    searched = [r for r in results if r.phase == "search" and not r.probe]
-    cells = []
-    for candidate in dict.fromkeys(r.candidate_id for r in searched):
-        own = [r for r in searched if r.candidate_id == candidate]
-        if all(r.score is not None for r in own):
-            cells.append((own[0].parameters, np.array([r.score for r in own], dtype=float)))
-    return cells
+    searched = selection.by_candidate(selection.main(results, "search")).values()
+    whole = [own for own in searched if len(selection.scored(own)) == len(own)]
+    return [(own[0].parameters, np.array([r.score for r in own], dtype=float)) for own in whole]
 
 
 def _residual(results: Sequence[TrialResult], scores: list[Any]) -> float | None:
@@ -76,11 +73,8 @@ def _residual(results: Sequence[TrialResult], scores: list[Any]) -> float | None
     the search has one seed."""
     spread = pooled_seed_sd(scores)
     if not spread.degrees:
-        main = [r for r in results if r.phase == "replicate" and r.score is not None and not r.varied]
-        by_candidate = {
-            c: [r.score for r in main if r.candidate_id == c] for c in dict.fromkeys(r.candidate_id for r in main)
-        }
-        spread = pooled_seed_sd([np.array(own, dtype=float) for own in by_candidate.values()])
+        replicated = selection.by_candidate(selection.main(selection.scored(results), "replicate"))
+        spread = pooled_seed_sd([np.array([r.score for r in own], dtype=float) for own in replicated.values()])
     means = [float(own.mean()) for own in scores]
     if not spread.degrees or len(means) < 2 or np.var(means) == 0:
         return None
