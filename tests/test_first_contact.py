@@ -97,7 +97,7 @@ def test_a_machine_without_temporary_files_is_told(monkeypatch: pytest.MonkeyPat
 
 
 def test_where_tmp_cannot_be_written_another_folder_is_taken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from plmray.sweep.cluster.cluster import new_folder
+    from plmray.sweep.on_ray.cluster import new_folder
 
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     assert Path(new_folder("plmray", str(tmp_path / "absent"))).parent == tmp_path

@@ -138,7 +138,10 @@ def test_one_driver_at_a_time(bucket: str, monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setattr(lock, "STALE_AFTER_S", 1.0)
     monkeypatch.setattr(lock, "WATCH_S", 0.05)
     monkeypatch.setattr(lock, "HEARTBEAT_S", 0.2)
-    place = ObjectStore(f"{bucket}/one").lock
+
+    def place() -> StoreLock:
+        return StoreLock(ObjectStore(f"{bucket}/one"))
+
     with FolderLock(place()) as first:
         with pytest.raises(FolderError, match=f"{bucket}/one is in use by process {os.getpid()}"), FolderLock(place()):
             pass

@@ -189,7 +189,7 @@ def test_a_second_run_needs_resume_and_resume_needs_the_same_sweep(tmp_path: Pat
         run_sweep(changed, resume, lambda text: None)
 
 
-@pytest.mark.slow  # tests/orchestrate/test_ray.py does the same on Ray
+@pytest.mark.slow  # tests/sweep/test_ray.py does the same on Ray
 def test_kill_nine_and_resume_equals_an_uninterrupted_run(tmp_path: Path) -> None:
     search = {"candidates": 6, "seeds": [0, 1], "sampler": "tpe", "scheduler": "none"}
     file = write_sweep(tmp_path, search=search)
