@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,7 @@ from torch import Tensor
 from plmray.bundle.folder import BundleFacts, seed_folder
 from plmray.config.backbone_names import weights_hash
 from plmray.data.batches import Batch, collate, sorted_batches
-from plmray.data.encoded import EncodedData, EncodedSplit
+from plmray.data.encoded import EncodedData, EncodedSplit, encode_sequences
 from plmray.errors import FolderError, SetupError
 from plmray.metrics import probabilities
 from plmray.model.assemble import ProteinModel, build_model, encode, load_tensors, pool, selected_tensors
@@ -109,13 +109,11 @@ class Ensemble:
 
     def _encoded(self, sequences: Sequence[str]) -> EncodedData:
         facts, tokenizer = self.facts, self.tokenizer
-        rows = tokenizer.encode([self._as_trained(sequence) for sequence in sequences])
-        offsets = np.concatenate([[0], np.cumsum([len(row) for row in rows])]).astype(np.int64)
         front, back = len(tokenizer.front), len(tokenizer.back)
-        residues = int(offsets[-1]) - (front + back) * len(rows)
-        counted = np.ones(residues, bool) if facts.level == "residue" else None
-        targets = np.zeros(len(rows) if counted is None else residues)
-        split = EncodedSplit(np.concatenate(rows), offsets, targets, None, counted, front + back)
+        split = encode_sequences([self._as_trained(s) for s in sequences], tokenizer.encode, front + back)
+        if facts.level == "residue":
+            residues = int(split.residue_offsets[-1])
+            split = replace(split, targets=np.zeros(residues), counted=np.ones(residues, bool))
         pad, outputs = tokenizer.pad_id, facts.num_outputs
         return EncodedData({"test": split}, facts.kind, facts.classes, outputs, pad, front, back, facts.level)
 

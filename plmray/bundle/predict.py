@@ -15,7 +15,7 @@ import numpy as np
 
 from plmray.bundle.ensemble import Ensemble, Predicted
 from plmray.bundle.folder import BundleFacts
-from plmray.bundle.proteins import checked, read_stream
+from plmray.bundle.proteins import Limits, checked, read_stream
 from plmray.data.formats import Row
 from plmray.errors import FolderError
 from plmray.hashing import file_hash
@@ -31,7 +31,7 @@ def predict_file(bundle: Path, proteins: Path, out: Path, *, echo: Callable[[str
     call belongs to other proteins or another bundle.
     """
     facts = BundleFacts.read(bundle)
-    count, content = checked(proteins, facts)
+    count, content = checked(proteins, Limits.of(facts))
     work = _Unfinished(out, {"bundle": file_hash(bundle / "bundle.json"), "proteins": content})
     done = work.begin(columns(facts))
     if not 0 <= done <= count:
@@ -45,7 +45,12 @@ def predict_file(bundle: Path, proteins: Path, out: Path, *, echo: Callable[[str
             predicted = ensemble.predict([row.sequence for row in chunk])
             done += len(chunk)
             work.append(
-                [line for row, own in zip(chunk, predicted, strict=True) for line in lines(facts, row, own)], done
+                [
+                    [_text(cell) if isinstance(cell, float) else str(cell) for cell in line]
+                    for row, own in zip(chunk, predicted, strict=True)
+                    for line in lines(facts, row, own)
+                ],
+                done,
             )
             echo(f"{done} of {count} proteins")
     work.finish()
@@ -60,20 +65,22 @@ def columns(facts: BundleFacts) -> list[str]:
     return [*place, "label", *(f"probability.{name}" for name in facts.classes), "seed_sd"]
 
 
-def lines(facts: BundleFacts, row: Row, predicted: Predicted) -> Iterator[list[str]]:
-    """CSV rows of one protein. ``seed_sd``: of the value, or of the probability that decided (of labels: the largest).
+def lines(facts: BundleFacts, row: Row, predicted: Predicted) -> Iterator[list[str | int | float]]:
+    """Rows of one protein, as ``columns`` names their cells; numbers of the model are floats.
 
-    Positions are those of the protein as given, 1-based.
+    ``seed_sd``: of the value, or of the probability that decided (of labels: the largest). Positions are those of the
+    protein as given, 1-based.
     """
     first = facts.window[0]
     for number, (values, spread) in enumerate(zip(predicted.values, predicted.spread, strict=True)):
         position = first + number
-        place = [row.id, str(position + 1), row.sequence[position]] if facts.level == "residue" else [row.id]
+        residue = facts.level == "residue"
+        place: list[str | int | float] = [row.id, position + 1, row.sequence[position]] if residue else [row.id]
         if facts.kind == "regression":
-            yield [*place, _text(values[0]), _text(spread[0])]
+            yield [*place, float(values[0]), float(spread[0])]
         else:
             label, chances, own = _labelled(facts, values, spread)
-            yield [*place, label, *map(_text, chances), _text(own)]
+            yield [*place, label, *map(float, chances), own]
 
 
 def _labelled(facts: BundleFacts, values: Any, spread: Any) -> tuple[str, Sequence[float], float]:

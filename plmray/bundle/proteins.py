@@ -1,20 +1,78 @@
-"""Proteins to predict, read as a stream: FASTA, or a table with a column 'sequence'."""
+"""Proteins to predict or embed: FASTA, a table with a column 'sequence', or sequences; files are read as streams."""
 
 from __future__ import annotations
 
 import csv
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TextIO
+from typing import Any, TextIO
 
 from plmray.bundle.folder import BundleFacts
-from plmray.data.checks import MAX_FAULTS_SHOWN, sequence_faults
+from plmray.data.checks import MAX_FAULTS_SHOWN, sequence_faults, shortened
 from plmray.data.fasta import entries
 from plmray.data.formats import FASTA_SUFFIXES, Row
 from plmray.errors import DataError, Fault
 
 TABLE_SUFFIXES = {".csv": ",", ".tsv": "\t"}
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What proteins a model takes. ``window``: the residues it reads, 0-based, end excluded; ``longest``: how many it
+    has positions for, None where that is not limited."""
+
+    window: tuple[int, int | None] = (0, None)
+    longest: int | None = None
+
+    @classmethod
+    def of(cls, facts: BundleFacts) -> Limits:
+        return cls(facts.window, facts.longest if facts.cut_at is None else None)
+
+
+def rows_from(proteins: Any) -> list[Row]:
+    """Rows of a file's path, or of what ``rows_of`` takes."""
+    is_path = isinstance(proteins, Path) or (isinstance(proteins, str) and Path(proteins).suffix != "")
+    return list(read_stream(Path(proteins))) if is_path else rows_of(proteins)
+
+
+def rows_of(proteins: Any) -> list[Row]:
+    """Rows of sequences, of sequences by id, or of a table of pandas with a column 'sequence' (and 'id').
+
+    Raises DataError where ``proteins`` is none of these.
+    """
+    if hasattr(proteins, "columns"):
+        if "sequence" not in proteins.columns:
+            raise DataError(
+                [Fault("", f"has no column 'sequence', found {', '.join(map(str, proteins.columns))}", "table")]
+            )
+        sequences = list(proteins["sequence"])
+        ids = list(proteins["id"]) if "id" in proteins.columns else range(len(sequences))
+    elif isinstance(proteins, Mapping):
+        ids, sequences = list(proteins), list(proteins.values())
+    elif isinstance(proteins, str) or not isinstance(proteins, Iterable):
+        raise DataError(
+            [Fault("", f"found {str(proteins)[:40]!r}, expected sequences, a table, or a path", "proteins")]
+        )
+    else:
+        sequences = list(proteins)
+        ids = range(len(sequences))
+    return [
+        Row("", number, str(name), str(sequence).strip(), "", None, None)
+        for number, (name, sequence) in enumerate(zip(ids, sequences, strict=True), 1)
+    ]
+
+
+def require_sound(rows: Iterable[Row], limits: Limits) -> None:
+    """Raise DataError with every fault of some proteins."""
+    names: set[str] = set()
+    faults: list[Fault] = []
+    for row in rows:
+        faults += protein_faults(row, names, limits)
+        names.add(row.id)
+    if faults:
+        raise DataError(shortened(faults))
 
 
 def read_stream(path: Path) -> Iterator[Row]:
@@ -48,7 +106,7 @@ def _table(path: Path, stream: TextIO, separator: str) -> Iterator[Row]:
         yield Row(str(path), reader.line_num, record.get("id") or f"row{reader.line_num}", sequence, "", None, None)
 
 
-def checked(path: Path, facts: BundleFacts) -> tuple[int, str]:
+def checked(path: Path, limits: Limits) -> tuple[int, str]:
     """How many proteins the file holds, and a hash of their names and sequences. Raises DataError with all faults."""
     faults: list[Fault] = []
     digest, names = hashlib.sha256(), set[str]()
@@ -56,7 +114,7 @@ def checked(path: Path, facts: BundleFacts) -> tuple[int, str]:
     for row in read_stream(path):
         count += 1
         digest.update(f"{row.id}\n{row.sequence}\n".encode())
-        faults += protein_faults(row, names, facts)
+        faults += protein_faults(row, names, limits)
         names.add(row.id)
         if len(faults) > MAX_FAULTS_SHOWN:
             faults.append(Fault("", "… and perhaps more; the rest was not read", str(path)))
@@ -68,10 +126,10 @@ def checked(path: Path, facts: BundleFacts) -> tuple[int, str]:
     return count, digest.hexdigest()
 
 
-def protein_faults(row: Row, names: set[str], facts: BundleFacts) -> Iterator[Fault]:
-    """What keeps a bundle from predicting a protein."""
-    window, longest = facts.window, facts.longest
-    if longest is not None and facts.cut_at is None and len(row.sequence) > longest:
+def protein_faults(row: Row, names: set[str], limits: Limits) -> Iterator[Fault]:
+    """What keeps a model from reading a protein. ``names``: ids of those before it."""
+    window, longest = limits.window, limits.longest
+    if longest is not None and len(row.sequence) > longest:
         message = f"row {row.line}: '{row.id}' has {len(row.sequence)} residues, the encoder positions for {longest}"
         yield Fault("sequence", message, row.file, row.line)
     if not row.id or row.id in names:

@@ -44,6 +44,7 @@ for command in (
     stats.stats,
     using.export,
     using.predict,
+    using.embed,
     looking.sync,
     data.data,
     machine.doctor,

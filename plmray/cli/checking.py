@@ -41,27 +41,12 @@ def validate(files: Sequence[Path], overrides: Sequence[str], data_root: Path | 
 
 def _faults_of(file: Path, overrides: Sequence[str], data_root: Path | None, said: list[str]) -> Iterable[Any]:
     """Faults of a file; what its data are goes to ``said``."""
-    from plmray.config.load import load_sweep
-    from plmray.data.profile import profile_lines, undefined_notes
-    from plmray.plan.prepare import load_checked
+    from plmray import api
 
     try:
-        sweep = load_sweep(file, overrides)
-        if not data_is_elsewhere(sweep, data_root):
-            data = load_checked(sweep, data_root, may_fetch=False)
-            notes = (*data.notes, *undefined_notes(data, sweep.spec.objective.metric))
-            said += [f"{file.name}: {line}" for line in (*profile_lines(data), *(f"note: {note}" for note in notes))]
+        said += [f"{file.name}: {line}" for line in api.read_sweep(file, overrides, data_root).validate()]
     except FaultsError as error:
         yield from error.faults
-
-
-def data_is_elsewhere(sweep: LoadedSweep, data_root: Path | None) -> bool:
-    from plmray.data.datasets import data_roots
-    from plmray.data.fetch import located
-    from plmray.data.known import SOURCES
-
-    name = sweep.spec.task.dataset
-    return name in SOURCES and located(name, data_roots(data_root)) is None
 
 
 @click.command()
@@ -72,12 +57,12 @@ def data_is_elsewhere(sweep: LoadedSweep, data_root: Path | None) -> bool:
 @format_option
 def plan(file: Path, overrides: Sequence[str], data_root: Path | None, gpu: str | None, form: str) -> None:
     """Show what a sweep would do: candidates, trials, phases, ceilings, what its seeds can resolve."""
-    from plmray.config.load import load_sweep
+    from plmray import api
 
     try:
-        sweep = load_sweep(file, overrides)
-        made = make_plan(sweep, data_root)
-        memory = _memory(sweep, made, gpu) if gpu else []
+        sweep = api.read_sweep(file, overrides, data_root)
+        made = sweep.plan()
+        memory = _memory(sweep.loaded, made, gpu) if gpu else []
     except FaultsError as error:
         if form == "json":
             click.echo(json.dumps([fault.to_dict() for fault in error.faults], indent=1))
@@ -86,7 +71,7 @@ def plan(file: Path, overrides: Sequence[str], data_root: Path | None, gpu: str 
     if form == "json":
         click.echo(json.dumps(made.to_dict() | ({"memory": memory} if gpu else {}), indent=1))
         return
-    click.echo("\n".join(plan_lines(made)))
+    click.echo(str(made))
     if gpu:
         click.echo(f"\nestimated GPU memory, {gpu} (not measured; float32 weights, copies under autocast):")
         print_rows(memory, "table")
@@ -99,56 +84,3 @@ def _memory(sweep: LoadedSweep, made: Plan, gpu: str) -> list[dict[str, Any]]:
 
     precision = resolve_precision(sweep.spec.train, "bf16" in FAMILIES[sweep.family].precisions)
     return list(memory_rows(sweep.spec, sweep.family, precision, made.data.longest, device_bytes(gpu)))
-
-
-def make_plan(sweep: LoadedSweep, data_root: Path | None) -> Plan:
-    from plmray.data.datasets import load_data
-    from plmray.errors import DataError
-    from plmray.plan.prepare import plan_without_data, prepare
-
-    if data_is_elsewhere(sweep, data_root):
-        try:
-            load_data(sweep.spec.task, sweep.folder, data_root, may_fetch=False)
-        except DataError as error:
-            return plan_without_data(sweep, error)
-    return prepare(sweep, data_root).plan
-
-
-def plan_lines(plan: Plan) -> Iterable[str]:
-    from plmray.report.text import table
-
-    counts = ", ".join(f"{count:,} {name}" for name, count in plan.data.counts.items())
-    yield f"{plan.name}: {counts} proteins; {plan.precision}; engine {plan.engine} ({plan.engine_reason})"
-    rows = [
-        (
-            p.name,
-            str(p.candidates),
-            str(p.seeds or "-"),
-            str(p.trials),
-            f"{p.epochs_ceiling:,}",
-            f"{p.train_tokens_ceiling:,}",
-        )
-        for p in plan.phases
-    ]
-    yield from table(("phase", "candidates", "seeds", "trials", "epochs at most", "train tokens at most"), rows)
-    if plan.seed_resolution is not None:
-        found = plan.seed_resolution
-        yield (
-            f"seed spread: {found.degrees} degrees of freedom; a seed SD of 1 would be known to "
-            f"[{found.low:.2f}, {found.high:.2f}] (95 %)"
-        )
-    if plan.kept_bytes_ceiling:
-        yield f"kept adapters and heads: at most {plan.kept_bytes_ceiling / 1e6:.1f} MB"
-    for pack in plan.packs:
-        cached = f"; {pack.prefix_bytes / 2**30:.2f} GiB of cached states" if pack.prefix_bytes else ""
-        yield f"pack: {pack.pack} ({100 * pack.share:.0f} % of blind draws){cached}"
-    for anchor in plan.anchors:
-        settings = ", ".join(f"{key}={_short(value)}" for key, value in anchor.parameters.items())
-        yield f"anchor {anchor.id}: {settings}"
-    yield from plan.data.profile
-    for note in (*plan.data.notes, *plan.notes):
-        yield f"note: {note}"
-
-
-def _short(value: Any) -> str:
-    return f"{value:.3g}" if isinstance(value, float) else str(value)

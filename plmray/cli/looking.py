@@ -5,12 +5,15 @@ from __future__ import annotations
 import os
 import sys
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import click
 
 from plmray.cli.options import FilePath, given_folder, print_rows, require, sweep_folder, table_option
 from plmray.storage.object_store import child, is_store
+
+if TYPE_CHECKING:
+    from plmray.api import SweepResults
 
 
 @click.command()
@@ -18,9 +21,7 @@ from plmray.storage.object_store import child, is_store
 @table_option
 def trials(folder: Path, form: str) -> None:
     """List the finished trials of a sweep folder."""
-    from plmray.sweep.folder.reader import read_results, require_folder
-
-    results = read_results(require_folder(folder))
+    results = _opened(folder).results
     columns = ("trial_id", "origin", "phase", "seed", "state", "score", "test_score", "epochs_run", "seconds")
     print_rows([{name: getattr(result, name) for name in columns} for result in results], form)
 
@@ -30,20 +31,9 @@ def trials(folder: Path, form: str) -> None:
 @table_option
 def best(folder: Path, form: str) -> None:
     """Rank the candidates of a sweep folder, best first."""
-    verdict, *_ = _verdict(folder)
-    rows = [
-        {
-            "candidate_id": row.candidate_id,
-            "origin": row.origin,
-            "score.mean": row.mean.value,
-            "score.sd": row.sd,
-            "n_seeds": row.num_seeds,
-            "p_best": row.p_best,
-            "test.mean": row.test_mean.value,
-            **{f"param.{key}": value for key, value in row.parameters.items()},
-        }
-        for row in verdict.candidates
-    ]
+    from plmray.api import candidate_rows
+
+    rows = candidate_rows(_opened(folder).verdict)
     print_rows(rows, form)
 
 
@@ -53,20 +43,16 @@ def best(folder: Path, form: str) -> None:
 @click.option("--confidence", type=click.FloatRange(0.5, 0.999), default=0.95, show_default=True)
 def report(folder: Path, out: Path | None, confidence: float) -> None:
     """Write the report of a sweep folder again and print it."""
-    from plmray.report.write import write_report
-
-    verdict, name, results = _verdict(folder, confidence)
-    paths = write_report(folder, verdict, name, results, out)
+    paths = _opened(folder).report(out, confidence=confidence)
     click.echo(paths[0].read_text(encoding="utf-8"))
     click.echo(f"written: {', '.join(str(child(out or given_folder(), path.name)) for path in paths)}")
 
 
-def _verdict(folder: Path, confidence: float = 0.95) -> tuple[Any, str, Any]:
-    from plmray.report.write import judge_folder
-    from plmray.sweep.folder.reader import load_resolved, read_results, require_folder
+def _opened(folder: Path) -> SweepResults:
+    from plmray.api import SweepResults
+    from plmray.sweep.folder.reader import require_folder
 
-    spec, results = load_resolved(require_folder(folder)), read_results(folder)
-    return judge_folder(folder, spec, results, confidence), spec.name, results
+    return SweepResults(require_folder(folder), given_folder())
 
 
 @click.command()

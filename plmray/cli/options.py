@@ -85,7 +85,7 @@ def print_rows(rows: Sequence[dict[str, Any]], form: str) -> None:
         writer.writeheader()
         writer.writerows(rows)
     else:
-        from plmray.report.text import table
+        from plmray.text import table
 
         shown = [[_cell(row.get(column)) for column in columns] for row in rows]
         click.echo("\n".join(table(columns, shown)) if rows else "nothing yet")

@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from plmray.cli.checking import make_plan, plan_lines
 from plmray.cli.options import FilePath, Place, data_root_option, require, set_option
 from plmray.storage import layout
 from plmray.storage.home import holds_sweep
@@ -62,6 +61,7 @@ def run(
     if smoke_test:
         sweep = load_sweep(file, [*overrides, *_smoke_overrides(sweep)])
     require("torch", "optuna", *([] if options["local"] else ["ray"]))
+    from plmray.plan.prepare import plan_of
     from plmray.sweep.driver import run_sweep
     from plmray.sweep.on_ray.job_environment import inside_ray_job
     from plmray.sweep.options import RunOptions, check_paths
@@ -69,7 +69,7 @@ def run(
     choices = RunOptions(data_root=data_root, **options)
     check_paths(sweep, choices)
     if not holds_sweep(choices.storage_path, sweep.spec.name):
-        click.echo("\n".join(plan_lines(make_plan(sweep, data_root))))
+        click.echo(str(plan_of(sweep, data_root)))
         if choices.address or inside_ray_job():
             click.echo("note: planned for this machine; where the cluster has GPUs, precision and ids may differ")
     if not yes and sys.stdin.isatty():

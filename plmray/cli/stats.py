@@ -50,18 +50,14 @@ def shares(
 
     On a sweep folder, without options, of its random candidates (anchors) in the replicate phase.
     """
-    from plmray.report.tables.findings import random_shares_rows, shares_rows
+    from plmray.report.tables import verbs
 
     if candidate is not None and factors:
         raise click.UsageError("give --factor or --candidate, not both")
-    runs = _runs(table, score, anchors=True)
-    if factors:
-        rows = shares_rows(runs, score, factors, by, seed_column, confidence)
-    else:
-        named = _candidate(table, candidate, "--factor or --candidate")
-        seed = seed_column or ("seed" if table.is_dir() else None)
-        rows = random_shares_rows(runs, score, named, by, seed, confidence)
-    print_rows(rows if form == "json" else [_flat(row) for row in rows], form)
+    _require(table, candidate or factors, "--factor or --candidate")
+    _tell_unscored(table, score)
+    rows = verbs.shares_rows(table, score, factors, candidate, seed_column, by, confidence)
+    print_rows(rows if form == "json" else [verbs.flat(row) for row in rows], form)
 
 
 def _delta_options(command: Command) -> Command:
@@ -102,13 +98,14 @@ def delta(
     pair_by: str | None,
 ) -> None:
     """Δ of every arm against a baseline, with interval and verdict; in percentage points for scores within ±1."""
-    from plmray.report.tables.findings import delta_rows
+    from plmray.report.tables import verbs
 
     if mode == "paper" and pair_by is not None:
         raise click.UsageError("--mode paper is unpaired; drop --pair-by")
     if mode == "paper" and confidence != 0.95:
         raise click.UsageError("--mode paper knows 95 % alone; drop --confidence")
-    print_rows(delta_rows(_runs(table, score), score, factor, baseline, by, mode, confidence, pair_by), form)
+    _tell_unscored(table, score)
+    print_rows(verbs.delta_rows(table, score, factor, baseline, by, mode, confidence, pair_by), form)
 
 
 @stats.command("seeds-needed")
@@ -129,10 +126,11 @@ def seeds_needed(
     effect: float | None,
 ) -> None:
     """Seeds an arm that find the observed Δ (noisy), and the smallest difference of interest."""
-    from plmray.report.tables.findings import seeds_needed_rows
+    from plmray.report.tables import findings, verbs
 
-    rows = seeds_needed_rows(_runs(table, score), score, factor, baseline, by, confidence, power, alpha, effect)
-    print_rows(rows, form)
+    _tell_unscored(table, score)
+    runs = verbs.runs_of(table, score)
+    print_rows(findings.seeds_needed_rows(runs, score, factor, baseline, by, confidence, power, alpha, effect), form)
 
 
 @stats.command()
@@ -153,10 +151,11 @@ def rank(
     form: str,
 ) -> None:
     """Rank candidates by their mean over seeds, with the probability that each is the best."""
-    from plmray.report.tables.findings import rank_rows
+    from plmray.report.tables import verbs
 
-    named = candidate or (_candidate(table, None, "--candidate"),)
-    print_rows(rank_rows(_runs(table, score), score, named, by, _sign(table, minimize), confidence), form)
+    _require(table, candidate, "--candidate")
+    _tell_unscored(table, score)
+    print_rows(verbs.rank_rows(table, score, candidate, by, minimize, confidence), form)
 
 
 @stats.command()
@@ -177,11 +176,10 @@ def audit(
     table: Path, score: str, curves: Path, keys: tuple[str, ...], valid_loss: str, test_score: str, form: str
 ) -> None:
     """Find scores that were chosen on the test set."""
-    from plmray.report.tables.audit import CurveColumns, CurveKey, audit_tree
-    from plmray.report.tables.table import read_runs
+    from plmray.report.tables import verbs
 
-    columns = CurveColumns(valid_loss=valid_loss, test_score=test_score)
-    tree = audit_tree(_runs(table, score), read_runs(curves), score, [CurveKey.parse(key) for key in keys], columns)
+    _tell_unscored(table, score)
+    tree = verbs.audit_tree(table, curves, score, keys, valid_loss, test_score)
     if form == "json":
         print_tree(tree)
         return
@@ -191,57 +189,13 @@ def audit(
     click.echo(f"{summary['n_runs']} runs: {counts}; in {summary['both']} both rules meet in one evaluation")
 
 
-def _runs(table: Path, score: str, anchors: bool = False) -> Any:
-    """The runs that have a score; of a sweep folder those of the replicate phase, where it has any."""
-    from plmray.report.tables.findings import scored
-    from plmray.report.tables.table import read_runs
+def _tell_unscored(table: Path, score: str) -> None:
+    from plmray.report.tables import verbs
 
-    runs, unscored = scored(read_runs(table), score)
-    if unscored:
-        click.echo(f"{unscored} runs without a score are left out", err=True)
-    return sweep_runs(runs, anchors) if table.is_dir() else runs
+    if count := verbs.unscored(table, score):
+        click.echo(f"{count} runs without a score are left out", err=True)
 
 
-def sweep_runs(runs: Any, anchors: bool) -> Any:
-    """The runs that a verdict compares: of the replicate phase where there is one, all streams moved; ``anchors``: the
-    blindly drawn candidates on their fixed grid alone."""
-    from types import SimpleNamespace
-
-    from plmray.trials import selection
-
-    names = ("phase", "varied", "probe", "origin", "reason")
-    columns = [runs.column(name) for name in names]
-    rows = [
-        SimpleNamespace(place=n, **dict(zip(names, values, strict=True)))
-        for n, values in enumerate(zip(*columns, strict=True))
-    ]
-    phase = "replicate" if any(row.phase == "replicate" for row in rows) else "search"
-    chosen = selection.anchors(rows) if anchors else selection.judged(rows, phase)
-    return runs.where([row.place for row in chosen])
-
-
-def _sign(table: Path, minimize: bool) -> float:
-    """A sweep folder knows the direction of its metric."""
-    if minimize or not table.is_dir():
-        return -1.0 if minimize else 1.0
-    from plmray.metrics import METRICS
-    from plmray.sweep.folder.reader import load_resolved
-
-    return METRICS[load_resolved(table).objective.metric].sign
-
-
-def _candidate(table: Path, named: str | None, option: str) -> str:
-    if named is None and not table.is_dir():
+def _require(table: Path, given: Any, option: str) -> None:
+    if not given and not table.is_dir():
         raise click.UsageError(f"give {option}")
-    return named or "candidate_id"
-
-
-def _flat(row: dict[str, Any]) -> dict[str, Any]:
-    """A row for the eye: shares in columns of their own."""
-    low, high = row["seed_interval"]
-    rest = {k: v for k, v in row.items() if k not in ("shares", "seed_interval", "variances", "n_runs")}
-    return (
-        rest
-        | {f"share.{k}": v for k, v in row["shares"].items()}
-        | {"seed.low": low, "seed.high": high, "n": row["n_runs"]}
-    )

@@ -1,8 +1,9 @@
-"""export and predict: a sweep's winner as a bundle, and what it says of proteins."""
+"""export, predict and embed: a sweep's winner as a bundle, what it says of proteins, and encoders as they are."""
 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -36,3 +37,18 @@ def predict(bundle: Path, proteins: Path, out: Path) -> None:
 
     count = predict_file(bundle, proteins, out, echo=lambda text: click.echo(text, err=True))
     click.echo(f"{out}: predictions of {count} proteins")
+
+
+@click.command()
+@click.argument("proteins", metavar="FASTA|CSV", type=FilePath)
+@click.option("--backbone", required=True, metavar="NAME", help="A known name, a hub id, or a local folder.")
+@click.option("--pooling", type=click.Choice(["mean", "cls"]), default="mean", show_default=True)
+@click.option("-o", "--out", type=FilePath, required=True, help="Parquet file to write.")
+def embed(proteins: Path, backbone: str, pooling: Any, out: Path) -> None:
+    """Embed proteins with a pretrained encoder, in a file that backbone.embeddings of a sweep reads."""
+    require("torch", "transformers")
+    from plmray.bundle.embed import FrozenEncoder, embed_file
+
+    encoder = FrozenEncoder(backbone, pooling)
+    count = embed_file(encoder, proteins, out, lambda text: click.echo(text, err=True))
+    click.echo(f"{out}: embeddings of {count} proteins, {encoder.width} wide, {encoder.precision}")

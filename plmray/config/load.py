@@ -14,10 +14,12 @@ from plmray.config.backbone_names import family
 from plmray.config.catalog.families import Family
 from plmray.config.catalog.recipes import RECIPES, merged, settings_of
 from plmray.config.explain import explain
-from plmray.config.strict_yaml import Document, Place, dotted, read_file, read_text
+from plmray.config.strict_yaml import Document, Place, as_text, dotted, from_tree, read_file, read_text
 from plmray.config.sweep import SweepSpec
 from plmray.config.train import BackboneSpec, TrainSpec
 from plmray.errors import Fault, SpecError, nearest_name
+
+IN_PYTHON = "sweep"  # in the place of a file's name where settings come as a mapping
 
 
 @dataclass(frozen=True)
@@ -37,21 +39,30 @@ class LoadedSweep:
         return family(self.spec.train.backbone, self.folder)
 
 
-def load_sweep(path: Path, overrides: Iterable[str] = ()) -> LoadedSweep:
-    """Read a sweep file with its spaces and ``--set KEY=VALUE`` overrides. Raises SpecError with all faults."""
-    loader = _Loader(path)
+def load_sweep(source: Path | Mapping[str, Any], overrides: Iterable[str] = ()) -> LoadedSweep:
+    """Read a sweep file, or its content as a mapping, with its spaces and ``--set KEY=VALUE`` overrides.
+
+    Relative paths start at the file's folder; of a mapping, at the working folder. Raises SpecError with all faults.
+    """
+    path = source if isinstance(source, Path) else Path(IN_PYTHON)
+    document = read_file(source) if isinstance(source, Path) else from_tree(source, IN_PYTHON)
+    loader = _Loader(path, document)
     spec = loader.load(list(overrides))
     if loader.faults or spec is None:
         raise SpecError(loader.faults)
     return LoadedSweep(spec, path)
 
 
+def as_override(key: str, value: Any) -> str:
+    """KEY=VALUE of a value that Python holds."""
+    return f"{key}={as_text(value)}"
+
+
 class _Loader:
     """Collects faults with the file and line each part came from."""
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self.document = read_file(path)
+    def __init__(self, path: Path, document: Document) -> None:
+        self.path, self.document = path, document
         self.faults: list[Fault] = list(self.document.faults)
         self.origins: dict[Place, tuple[str, int]] = {}
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -65,6 +66,24 @@ def read_file(path: Path) -> Document:
         document.fault((), f"cannot be read as UTF-8 text ({error}); save it as UTF-8")
         return document
     return read_text(text, str(path))
+
+
+def from_tree(tree: Mapping[str, Any], file: str) -> Document:
+    """The same of settings that Python holds, judged as if they stood in a file; without lines."""
+    try:
+        document = read_text(as_text(dict(tree)), file)
+    except yaml.representer.RepresenterError as error:
+        document = Document(file)
+        document.fault((), f"holds what no sweep file can: {error.args[-1]!r}; expected text, numbers, lists, mappings")
+    document.lines.clear()
+    document.faults = [replace(fault, line=0) for fault in document.faults]
+    return document
+
+
+def as_text(value: Any) -> str:
+    """A value as ``read_text`` reads it back."""
+    text: str = yaml.safe_dump(value, default_flow_style=True, allow_unicode=True, width=10**9)
+    return text.removesuffix("\n").removesuffix("\n...")
 
 
 def read_text(text: str, file: str) -> Document:

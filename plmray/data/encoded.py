@@ -122,12 +122,17 @@ def encode_data(data: ProteinData, encode: Encode, *, pad_id: int, front: int, b
     """Turn sequences into token ids with the backbone's own ``encode`` (marks included)."""
     encoded: dict[SplitName, EncodedSplit] = {}
     for name, proteins in data.splits.items():
-        rows = encode(proteins.sequences)
-        offsets = np.concatenate([[0], np.cumsum([len(row) for row in rows])]).astype(np.int64)
-        tokens = np.concatenate(rows) if rows else np.zeros(0, dtype=np.int16)
-        marks, ids = front + back, tuple(proteins.ids)
-        encoded[name] = EncodedSplit(tokens, offsets, proteins.targets, None, proteins.counted, marks, ids=ids)
+        split = encode_sequences(proteins.sequences, encode, front + back, proteins.ids)
+        encoded[name] = replace(split, targets=proteins.targets, counted=proteins.counted)
     return EncodedData(encoded, data.kind, data.classes, data.num_outputs, pad_id, front, back, data.level)
+
+
+def encode_sequences(sequences: Sequence[str], encode: Encode, marks: int, ids: Sequence[str] = ()) -> EncodedSplit:
+    """Token ids of n proteins whose targets nobody knows: (n,) zeros stand for them."""
+    rows = encode(sequences)
+    offsets = np.concatenate([[0], np.cumsum([len(row) for row in rows])]).astype(np.int64)
+    tokens = np.concatenate(rows) if rows else np.zeros(0, dtype=np.int16)
+    return EncodedSplit(tokens, offsets, np.zeros(len(rows)), marks=marks, ids=tuple(ids))
 
 
 def with_embeddings(

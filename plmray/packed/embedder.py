@@ -1,4 +1,4 @@
-"""Embeddings of a frozen ESM2 or T5 encoder without padding: the pack's own forward pass, without adapters."""
+"""Embeddings of a frozen encoder; of ESM2 and T5 without padding, by the pack's own forward pass without adapters."""
 
 from __future__ import annotations
 
@@ -7,12 +7,19 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from plmray.config.catalog.families import FAMILIES, Family
 from plmray.data.encoded import EncodedData, EncodedSplit
 from plmray.model.assemble import encoder_width
 from plmray.packed.adapter_pack import residue_means
 from plmray.packed.encoder import Unadapted, first_token_states, hidden_states
 from plmray.packed.frozen_states import sequences
-from plmray.train.embeddings import RESIDUES
+from plmray.train.embeddings import RESIDUES, Embedder, Padded
+
+
+def embedder_of(encoder: nn.Module, family: Family, read: str, precision: str, device: torch.device) -> Embedder:
+    """The quickest embedder that gives a family's states; ``read``: a pooling, or RESIDUES."""
+    unpadded = FAMILIES[family].packs and read != "padded_mean" and precision != "bf16"
+    return (Unpadded if unpadded else Padded)(encoder, precision, device)
 
 
 class Unpadded:

@@ -20,6 +20,7 @@ from plmray.config.train import BackboneSpec, HeadSpec, TrainSpec
 from plmray.plan.packing import PackShare, may_pack, packs_of
 from plmray.seeds import derived_rng
 from plmray.stats.intervals import sd_interval_factors
+from plmray.text import table
 from plmray.trials.trial import Candidate, Identifier
 
 BYTES_PER_WEIGHT = 4
@@ -50,6 +51,14 @@ class PhasePlan:
     epochs_ceiling: int
     train_tokens_ceiling: int
 
+    def cells(self) -> tuple[str, ...]:
+        """Under PHASE_COLUMNS."""
+        most = (f"{self.epochs_ceiling:,}", f"{self.train_tokens_ceiling:,}")
+        return (self.name, str(self.candidates), str(self.seeds or "-"), str(self.trials), *most)
+
+
+PHASE_COLUMNS = ("phase", "candidates", "seeds", "trials", "epochs at most", "train tokens at most")
+
 
 @dataclass(frozen=True)
 class SeedResolution:
@@ -77,6 +86,30 @@ class Plan:
     @property
     def trials(self) -> int:
         return sum(phase.trials for phase in self.phases)
+
+    def __str__(self) -> str:
+        return "\n".join(self.lines())
+
+    def lines(self) -> Iterator[str]:
+        """The plan as a person reads it."""
+        counts = ", ".join(f"{count:,} {name}" for name, count in self.data.counts.items())
+        yield f"{self.name}: {counts} proteins; {self.precision}; engine {self.engine} ({self.engine_reason})"
+        yield from table(PHASE_COLUMNS, [phase.cells() for phase in self.phases])
+        if (found := self.seed_resolution) is not None:
+            yield (
+                f"seed spread: {found.degrees} degrees of freedom; a seed SD of 1 would be known to "
+                f"[{found.low:.2f}, {found.high:.2f}] (95 %)"
+            )
+        if self.kept_bytes_ceiling:
+            yield f"kept adapters and heads: at most {self.kept_bytes_ceiling / 1e6:.1f} MB"
+        for pack in self.packs:
+            cached = f"; {pack.prefix_bytes / 2**30:.2f} GiB of cached states" if pack.prefix_bytes else ""
+            yield f"pack: {pack.pack} ({100 * pack.share:.0f} % of blind draws){cached}"
+        for anchor in self.anchors:
+            shown = [f"{k}={v:.3g}" if isinstance(v, float) else f"{k}={v}" for k, v in anchor.parameters.items()]
+            yield f"anchor {anchor.id}: {', '.join(shown)}"
+        yield from self.data.profile
+        yield from (f"note: {note}" for note in (*self.data.notes, *self.notes))
 
     def to_dict(self) -> dict[str, Any]:
         tree = asdict(self)

@@ -11,7 +11,9 @@ from plmray.config.backbone_names import weights_hash
 from plmray.config.catalog.families import FAMILIES
 from plmray.config.catalog.tasks import KNOWN_TASKS
 from plmray.config.load import LoadedSweep
-from plmray.data.datasets import load_data
+from plmray.data.datasets import data_roots, load_data
+from plmray.data.fetch import located
+from plmray.data.known import SOURCES
 from plmray.data.profile import profile_lines, require_defined, undefined_notes
 from plmray.data.proteins import ProteinData
 from plmray.errors import DataError
@@ -34,6 +36,31 @@ def prepare(sweep: LoadedSweep, data_root: Path | None, *, has_gpu: bool | None 
     data = load_checked(sweep, data_root)
     identifier = make_identifier(sweep, data.hash, has_gpu)
     return Prepared(sweep, data, identifier, make_plan(sweep.spec, data_facts(sweep, data), identifier, sweep.family))
+
+
+def plan_of(sweep: LoadedSweep, data_root: Path | None) -> Plan:
+    """The plan of a sweep on this machine; from published counts where its known data set is not here."""
+    if data_is_elsewhere(sweep, data_root):
+        try:
+            load_data(sweep.spec.task, sweep.folder, data_root, may_fetch=False)
+        except DataError as error:
+            return plan_without_data(sweep, error)
+    return prepare(sweep, data_root).plan
+
+
+def data_is_elsewhere(sweep: LoadedSweep, data_root: Path | None) -> bool:
+    """Whether a sweep's known data set would have to be fetched."""
+    name = sweep.spec.task.dataset
+    return name in SOURCES and located(name, data_roots(data_root)) is None
+
+
+def data_lines(sweep: LoadedSweep, data_root: Path | None) -> list[str]:
+    """What the data of a sweep are, as far as they are here. Raises DataError with every fault."""
+    if data_is_elsewhere(sweep, data_root):
+        return [f"note: {sweep.spec.task.dataset} is not on this machine: its data are not looked at"]
+    data = load_checked(sweep, data_root, may_fetch=False)
+    notes = (*data.notes, *undefined_notes(data, sweep.spec.objective.metric))
+    return [*profile_lines(data), *(f"note: {note}" for note in notes)]
 
 
 def load_checked(sweep: LoadedSweep, data_root: Path | None, *, may_fetch: bool = True) -> ProteinData:

@@ -9,8 +9,9 @@ from typing import Any
 import numpy as np
 
 from plmray.metrics import METRICS
-from plmray.report.text import interval, number, table
+from plmray.report.text import interval, number
 from plmray.stats.intervals import Estimate, mean_interval, within
+from plmray.text import table
 from plmray.trials import selection
 from plmray.trials.result import TrialResult
 

@@ -8,10 +8,11 @@ from typing import Any
 
 from plmray.report.headline import headline, plain_name
 from plmray.report.held_out import test_lines
-from plmray.report.text import interval, number, percent, share, short, table, too_small
+from plmray.report.text import interval, number, percent, share, short, too_small
 from plmray.report.verdict import Verdict
 from plmray.stats.intervals import Estimate
 from plmray.storage import layout
+from plmray.text import table
 
 ROWS_SHOWN = 10
 

@@ -15,8 +15,8 @@ import numpy as np
 from scipy import stats
 
 from plmray.stats.effects import paper_delta, welch_delta
+from plmray.stats.factors import factor_shares
 from plmray.stats.intervals import Estimate, failure_rate, mean_interval, seed_and_protein_interval
-from plmray.stats.shares import factor_shares
 from plmray.stats.spread import moderated_sds, pooled_seed_sd
 from plmray.stats.surrogate import parameter_shares
 from plmray.stats.variance import anchor_shares, grid_shares

@@ -10,7 +10,7 @@ from typing import Any
 from plmray.errors import DataError, Fault
 from plmray.report.tables.findings import Row
 from plmray.report.tables.table import RunTable
-from plmray.stats.audit import FINDINGS, Curve, RunAudit, audit_group, audit_run, decimals_of, swapped_with
+from plmray.stats.run_audit import FINDINGS, Curve, RunAudit, audit_group, audit_run, decimals_of, swapped_with
 
 
 @dataclass(frozen=True)

@@ -21,10 +21,10 @@ from plmray.stats.effects import (
     paper_delta,
     welch_delta,
 )
+from plmray.stats.factors import factor_shares
 from plmray.stats.intervals import Array
 from plmray.stats.power import cautious_sd, seeds_needed
 from plmray.stats.ranking import chance_to_beat, rank
-from plmray.stats.shares import factor_shares
 from plmray.stats.variance import anchor_shares, grid_shares
 
 Row = dict[str, Any]

@@ -15,7 +15,6 @@ import numpy as np
 import torch
 
 from plmray.config.backbone_names import encoder_size, family, weights_hash
-from plmray.config.catalog.families import FAMILIES
 from plmray.config.catalog.heads import HEADS
 from plmray.config.train import BackboneSpec, TrainSpec
 from plmray.data.embeddings import EmbeddingCache
@@ -24,10 +23,10 @@ from plmray.errors import SetupError
 from plmray.model.adapters import encoder_layers, lowest_layer
 from plmray.model.assemble import encoder_width
 from plmray.model.backbones import load_encoder
-from plmray.packed.embedder import Unpadded
+from plmray.packed.embedder import embedder_of
 from plmray.packed.frozen_states import PrefixCache
 from plmray.sweep.workers.context import Bench
-from plmray.train.embeddings import RESIDUE_LIMIT_BYTES, RESIDUES, Embedder, Padded, cached_embeddings, residue_bytes
+from plmray.train.embeddings import RESIDUE_LIMIT_BYTES, RESIDUES, Embedder, cached_embeddings, residue_bytes
 
 Made = TypeVar("Made")
 
@@ -133,8 +132,7 @@ class Device:
 
     def _embedder(self, bench: Bench, backbone: BackboneSpec, read: str) -> Embedder:
         encoder, device = self.encoder(bench, backbone), device_of(bench)
-        packs = FAMILIES[family(backbone, bench.base)].packs and read != "padded_mean" and bench.precision != "bf16"
-        return (Unpadded if packs else Padded)(encoder, bench.precision, device)
+        return embedder_of(encoder, family(backbone, bench.base), read, bench.precision, device)
 
     def may_cache(self, bench: Bench, settings: TrainSpec) -> bool:
         """Whether a frozen trial trains on embeddings that were computed before.

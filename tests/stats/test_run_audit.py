@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pytest
 
-from plmray.stats.audit import Curve, audit_group, audit_run, swapped_with
+from plmray.stats.run_audit import Curve, audit_group, audit_run, swapped_with
 
 VALID = np.array([0.9, 0.4, 0.5, math.nan])
 TEST = np.array([0.511111, 0.622222, 0.733333, 0.700001])

@@ -8,7 +8,7 @@ import pytest
 from statsmodels.formula.api import ols
 from statsmodels.stats.anova import anova_lm
 
-from plmray.stats.shares import factor_shares
+from plmray.stats.factors import factor_shares
 
 EFFECTS_A = np.array([1.0, -1.0, 0.0])
 EFFECTS_B = np.array([0.5, -0.5])
