@@ -10,8 +10,8 @@ import numpy as np
 import torch
 import yaml
 
+from plmray.config.fields.train import TrainSpec
 from plmray.config.load import LoadedSweep, load_sweep
-from plmray.config.train import TrainSpec
 from plmray.data.datasets import load_data
 from plmray.data.encoded import EncodedData
 from plmray.model.assemble import ProteinModel, build_model

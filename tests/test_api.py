@@ -17,8 +17,8 @@ from pyarrow import parquet
 
 import plmray
 from plmray.cli import cli
+from plmray.config.fields.train import BackboneSpec
 from plmray.config.load import load_sweep
-from plmray.config.train import BackboneSpec
 from plmray.data.datasets import load_data
 from plmray.data.embeddings import read_precomputed
 from plmray.model.backbones import load_encoder, load_tokenizer

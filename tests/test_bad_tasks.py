@@ -230,7 +230,7 @@ def test_a_checkpoint_that_cannot_be_downloaded_says_what_to_do(
 
 def test_a_tokenizer_of_words_is_refused(tmp_path: Path) -> None:
     """ProtT5's tokenizer without spaces, as a family named wrongly would read it."""
-    from plmray.config.train import BackboneSpec
+    from plmray.config.fields.train import BackboneSpec
     from plmray.errors import SetupError
     from plmray.model.backbones import load_tokenizer
 

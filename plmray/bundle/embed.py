@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from plmray.bundle.proteins import Limits, checked, read_stream, require_sound
 from plmray.config.backbone_names import backbone_fault, family, longest_residues, weights_hash
 from plmray.config.catalog.families import FAMILIES
-from plmray.config.train import BackboneSpec
+from plmray.config.fields.train import BackboneSpec
 from plmray.data.encoded import EncodedData, encode_sequences
 from plmray.data.formats import Row
 from plmray.errors import FolderError, SetupError

@@ -17,8 +17,8 @@ from plmray.bundle.card import model_card
 from plmray.bundle.folder import BundleFacts, seed_folder
 from plmray.config.backbone_names import family, local_folder, longest_residues, weights_hash
 from plmray.config.catalog.backbones import known_backbone
+from plmray.config.fields.sweep import SweepSpec
 from plmray.config.parameters import with_parameters
-from plmray.config.sweep import SweepSpec
 from plmray.errors import FolderError, nearest_name
 from plmray.model.backbones import fetch_weights
 from plmray.report.rows import CandidateRow

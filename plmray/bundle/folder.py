@@ -18,7 +18,7 @@ from pydantic import ConfigDict, TypeAdapter
 
 from plmray.config.catalog.families import Family
 from plmray.config.catalog.tasks import Level
-from plmray.config.train import TrainSpec
+from plmray.config.fields.train import TrainSpec
 from plmray.errors import FolderError
 from plmray.metrics import Kind
 from plmray.storage.atomic import read_json, write_atomic

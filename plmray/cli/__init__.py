@@ -36,6 +36,7 @@ def cli() -> None:
 for command in (
     checking.validate,
     checking.plan,
+    checking.explain,
     running.run,
     running.trial,
     looking.trials,

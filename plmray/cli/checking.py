@@ -50,6 +50,23 @@ def _faults_of(file: Path, overrides: Sequence[str], data_root: Path | None, sai
 
 
 @click.command()
+@click.argument("field", default="")
+@click.option("--markdown", "form", flag_value="markdown", help="The whole reference as tables.")
+@click.option("--json-schema", "form", flag_value="schema", help="A JSON schema, for editors.")
+def explain(field: str, form: str | None) -> None:
+    """Say what FIELD of a sweep file is: type, default, meaning, example. Without FIELD: the sections."""
+    from plmray.config import reference
+
+    if form == "schema":
+        click.echo(json.dumps(reference.json_schema(), indent=1))
+    elif form == "markdown":
+        click.echo(reference.markdown(), nl=False)
+    else:
+        for own in reference.explained(field):
+            click.echo("\n".join(own.lines()))
+
+
+@click.command()
 @click.argument("file", metavar="SWEEP", type=FilePath)
 @set_option
 @data_root_option

@@ -8,7 +8,7 @@ from pathlib import Path
 from plmray.config.catalog.backbones import KNOWN_BACKBONES, EncoderSize, known_backbone
 from plmray.config.catalog.families import FAMILIES, Family
 from plmray.config.checkpoints import files_fault, longest_protein, read_config, weight_files
-from plmray.config.train import BackboneSpec
+from plmray.config.fields.train import BackboneSpec
 from plmray.config.vocabulary import TOKENIZER_FILES, ResidueTokens, built_in_tokens, checkpoint_tokens
 from plmray.errors import nearest_name
 from plmray.hashing import content_hash, file_hash

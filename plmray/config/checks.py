@@ -7,11 +7,19 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from plmray.config.fields.space import (
+    ChoiceDomain,
+    FloatDomain,
+    IntDomain,
+    OrdinalDomain,
+    Space,
+    as_list,
+    condition_cycle,
+)
+from plmray.config.fields.sweep import SweepSpec
+from plmray.config.fields.train import TrainSpec
 from plmray.config.model_checks import model_faults
 from plmray.config.parameters import AnyDomain, Found, flat, parameter_faults, train_fields
-from plmray.config.space import ChoiceDomain, FloatDomain, IntDomain, OrdinalDomain, Space, as_list, condition_cycle
-from plmray.config.sweep import SweepSpec
-from plmray.config.train import TrainSpec
 from plmray.errors import nearest_name
 from plmray.metrics import METRICS
 from plmray.redact import has_secret

@@ -13,10 +13,10 @@ from plmray.config import checks, parameters
 from plmray.config.backbone_names import family
 from plmray.config.catalog.families import Family
 from plmray.config.catalog.recipes import RECIPES, merged, settings_of
-from plmray.config.explain import explain
+from plmray.config.fields.sweep import SweepSpec
+from plmray.config.fields.train import BackboneSpec, TrainSpec
 from plmray.config.strict_yaml import Document, Place, as_text, dotted, from_tree, read_file, read_text
-from plmray.config.sweep import SweepSpec
-from plmray.config.train import BackboneSpec, TrainSpec
+from plmray.config.wording import explain
 from plmray.errors import Fault, SpecError, nearest_name
 
 IN_PYTHON = "sweep"  # in the place of a file's name where settings come as a mapping

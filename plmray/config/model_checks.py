@@ -10,11 +10,11 @@ from plmray.config.catalog.adapters import PeftMethod
 from plmray.config.catalog.families import FAMILIES, Family
 from plmray.config.catalog.heads import HEADS
 from plmray.config.catalog.tasks import KNOWN_DATASETS, KNOWN_TASKS
+from plmray.config.fields.space import ChoiceDomain, OrdinalDomain
+from plmray.config.fields.sweep import SweepSpec
+from plmray.config.fields.train import BackboneSpec
 from plmray.config.parameters import Found, _bounds, choices_of, most_of
-from plmray.config.space import ChoiceDomain, OrdinalDomain
 from plmray.config.strict_yaml import Place
-from plmray.config.sweep import SweepSpec
-from plmray.config.train import BackboneSpec
 from plmray.errors import nearest_name
 
 

@@ -7,11 +7,11 @@ from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
-from plmray.config.explain import explain, field_model
-from plmray.config.space import ChoiceDomain, FloatDomain, IntDomain, OrdinalDomain
+from plmray.config.fields.space import ChoiceDomain, FloatDomain, IntDomain, OrdinalDomain
+from plmray.config.fields.sweep import SweepSpec
+from plmray.config.fields.train import TrainSpec
 from plmray.config.strict_yaml import Place
-from plmray.config.sweep import SweepSpec
-from plmray.config.train import TrainSpec
+from plmray.config.wording import explain, field_model
 
 
 def train_fields(model: type[BaseModel], prefix: str = "") -> list[str]:

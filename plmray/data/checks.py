@@ -7,7 +7,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 
 from plmray.config.catalog.tasks import Level
-from plmray.config.task import SplitName, TaskSpec
+from plmray.config.fields.task import SplitName, TaskSpec
 from plmray.data import residues
 from plmray.data.formats import Row, SplitRows
 from plmray.data.targets import labels_of

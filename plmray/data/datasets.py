@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from plmray.config.catalog.tasks import KNOWN_TASKS
-from plmray.config.task import SplitName, TaskSpec
+from plmray.config.fields.task import SplitName, TaskSpec
 from plmray.data import checks, fetch, labels, landscape, residues, splits, targets
 from plmray.data.formats import Row, SplitRows, read_rows
 from plmray.data.known import SOURCES

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from plmray.config.task import SplitName
+from plmray.config.fields.task import SplitName
 from plmray.data.fetch import cache_folder
 from plmray.data.proteins import ProteinData
 from plmray.errors import DataError, Fault, FolderInUse, LockRefused

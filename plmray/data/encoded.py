@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from plmray.config.catalog.tasks import Level
-from plmray.config.task import SplitName
+from plmray.config.fields.task import SplitName
 from plmray.data import splits
 from plmray.data.proteins import ProteinData
 from plmray.metrics import Kind

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from plmray.config.task import ColumnsSpec, SplitName
+from plmray.config.fields.task import ColumnsSpec, SplitName
 from plmray.data.fasta import Entry, read_fasta, read_text
 from plmray.errors import DataError, Fault
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from plmray.config.task import ColumnsSpec
+from plmray.config.fields.task import ColumnsSpec
 from plmray.data.formats import Row, read_rows
 from plmray.data.residues import read_labelled
 from plmray.errors import DataError, Fault

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from plmray.config.task import TaskSpec
+from plmray.config.fields.task import TaskSpec
 from plmray.data.formats import Row
 from plmray.errors import Fault
 from plmray.metrics import Kind

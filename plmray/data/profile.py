@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from plmray.config.task import SplitName
+from plmray.config.fields.task import SplitName
 from plmray.data.proteins import ProteinData, Proteins
 from plmray.errors import DataError, Fault
 from plmray.metrics import METRICS

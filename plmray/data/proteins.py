@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from plmray.config.catalog.tasks import Level
-from plmray.config.task import SplitName
+from plmray.config.fields.task import SplitName
 from plmray.metrics import Kind
 
 

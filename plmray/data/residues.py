@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from plmray.config.backbone_names import is_there
-from plmray.config.task import ColumnsSpec
+from plmray.config.fields.task import ColumnsSpec
 from plmray.data.fasta import read_fasta, read_text
 from plmray.data.formats import FASTA_SUFFIXES, Row, read_rows
 from plmray.data.labels import means_nothing, words_of

@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
-from plmray.config.task import SplitName
+from plmray.config.fields.task import SplitName
 from plmray.data.formats import Row, SplitRows
 from plmray.errors import Fault
 from plmray.seeds import derived_rng

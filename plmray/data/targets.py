@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from plmray.config.task import SplitName, TaskSpec
+from plmray.config.fields.task import SplitName, TaskSpec
 from plmray.data import residues
 from plmray.data.formats import Row
 from plmray.data.labels import LABEL_SEPARATOR, NO_LABELS

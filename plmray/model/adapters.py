@@ -8,7 +8,7 @@ from torch import nn
 
 from plmray.config.catalog.adapters import ADAPTERS
 from plmray.config.catalog.families import FAMILIES, Family
-from plmray.config.train import AdapterSpec
+from plmray.config.fields.train import AdapterSpec
 from plmray.errors import SetupError
 from plmray.model import prefix_tuning, prottrans
 from plmray.model.dropout import DropoutSource, StreamDropout

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from plmray.config.catalog.families import Family
 from plmray.config.catalog.heads import HEADS
 from plmray.config.catalog.tasks import Level
-from plmray.config.train import TrainSpec
+from plmray.config.fields.train import TrainSpec
 from plmray.model.adapters import apply_adapter
 from plmray.model.backbones import shared_copy
 from plmray.model.dropout import DropoutSource

@@ -12,7 +12,7 @@ from torch import nn
 from plmray.config.backbone_names import cached_snapshot, esm2_size, esm_tokens, family, local_folder
 from plmray.config.catalog.backbones import EncoderSize, known_backbone
 from plmray.config.catalog.families import FAMILIES
-from plmray.config.train import BackboneSpec
+from plmray.config.fields.train import BackboneSpec
 from plmray.config.vocabulary import ESM_TOKENS, TOKENIZER_FILES
 from plmray.errors import SetupError
 from plmray.model.tokens import ResidueTokenizer, tokenizer_by_rules, tokenizer_of

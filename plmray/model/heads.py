@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from plmray.config.catalog.heads import HEADS, own_kind
 from plmray.config.catalog.tasks import Level
-from plmray.config.train import HeadSpec
+from plmray.config.fields.train import HeadSpec
 from plmray.model.dropout import DropoutSource, StreamDropout
 
 

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from plmray.config.catalog.families import Family
-from plmray.config.train import TrainSpec
+from plmray.config.fields.train import TrainSpec
 from plmray.data.encoded import EncodedData, EncodedSplit
 from plmray.model.adapters import encoder_layers, lowest_layer
 from plmray.model.assemble import ProteinModel, build_model, encoder_width, trainable_parameters

@@ -7,8 +7,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from plmray.config.task import SplitName
-from plmray.config.train import HeadSpec, TrainSpec
+from plmray.config.fields.task import SplitName
+from plmray.config.fields.train import HeadSpec, TrainSpec
 from plmray.data.encoded import EncodedData, EncodedSplit
 from plmray.model.assemble import build_head_model, trainable_parameters
 from plmray.packed.heads import Masks, Weights, backward, dropout_widths, forward

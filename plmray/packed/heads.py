@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from plmray.config.train import HeadSpec
+from plmray.config.fields.train import HeadSpec
 from plmray.packed.slots import SlotWeight
 
 Weights = Mapping[str, SlotWeight]

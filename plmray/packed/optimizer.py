@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from plmray.config.train import OptimizerSpec
+from plmray.config.fields.train import OptimizerSpec
 from plmray.packed.slots import SlotStore
 
 NORM_EPSILON = 1e-6  # as torch.nn.utils.clip_grad_norm_

@@ -16,7 +16,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from plmray.config.train import TrainSpec
+from plmray.config.fields.train import TrainSpec
 from plmray.data.encoded import EncodedData, EncodedSplit
 from plmray.packed.slots import SlotStore
 from plmray.seeds import Streams

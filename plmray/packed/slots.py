@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from plmray.config.train import OptimizerSpec
+from plmray.config.fields.train import OptimizerSpec
 from plmray.train.engines import State
 
 Shapes = Mapping[str, tuple[int, ...]]

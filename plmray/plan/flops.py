@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from plmray.config.backbone_names import encoder_size
 from plmray.config.catalog.backbones import EncoderSize, known_backbone
-from plmray.config.train import BackboneSpec, TrainSpec
+from plmray.config.fields.train import BackboneSpec, TrainSpec
 
 
 def _parameters(backbone: BackboneSpec, size: EncoderSize) -> float:

@@ -10,9 +10,9 @@ from typing import Any
 from plmray.config.backbone_names import encoder_size
 from plmray.config.catalog.backbones import EncoderSize, known_backbone
 from plmray.config.catalog.families import Family
+from plmray.config.fields.sweep import SweepSpec
+from plmray.config.fields.train import TrainSpec
 from plmray.config.parameters import choices_of, with_parameters
-from plmray.config.sweep import SweepSpec
-from plmray.config.train import TrainSpec
 from plmray.errors import Fault, SpecError
 from plmray.plan.gpu_memory import GIB, Setting, longest, memory
 

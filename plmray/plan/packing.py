@@ -12,10 +12,10 @@ from plmray.config.catalog.families import FAMILIES, Family
 from plmray.config.catalog.heads import HEADS
 from plmray.config.catalog.tasks import Level
 from plmray.config.checks import leaves
+from plmray.config.fields.space import Space
+from plmray.config.fields.sweep import SweepSpec
+from plmray.config.fields.train import TrainSpec
 from plmray.config.parameters import choices_of, with_parameters
-from plmray.config.space import Space
-from plmray.config.sweep import SweepSpec
-from plmray.config.train import TrainSpec
 from plmray.seeds import derived_rng
 from plmray.trials.trial import identifying_settings
 

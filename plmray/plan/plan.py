@@ -14,9 +14,9 @@ from plmray.config.catalog.engines import ENGINES, EngineName
 from plmray.config.catalog.families import Family
 from plmray.config.catalog.heads import HEADS, own_kind
 from plmray.config.catalog.tasks import Level
-from plmray.config.space import ChoiceDomain, FloatDomain, IntDomain, OrdinalDomain, Space
-from plmray.config.sweep import CONFIRMED, SweepSpec
-from plmray.config.train import BackboneSpec, HeadSpec, TrainSpec
+from plmray.config.fields.space import ChoiceDomain, FloatDomain, IntDomain, OrdinalDomain, Space
+from plmray.config.fields.sweep import CONFIRMED, SweepSpec
+from plmray.config.fields.train import BackboneSpec, HeadSpec, TrainSpec
 from plmray.plan.packing import PackShare, may_pack, packs_of
 from plmray.seeds import derived_rng
 from plmray.stats.intervals import sd_interval_factors

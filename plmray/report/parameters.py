@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from plmray.config.space import ChoiceDomain, FloatDomain, IntDomain, OrdinalDomain, Parameters, Space
+from plmray.config.fields.space import ChoiceDomain, FloatDomain, IntDomain, OrdinalDomain, Parameters, Space
 from plmray.seeds import derived_rng
 from plmray.stats.intervals import Array
 from plmray.stats.spread import pooled_seed_sd

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from plmray.config.catalog.engines import ENGINES
+from plmray.config.fields.sweep import SweepSpec
 from plmray.config.load import LoadedSweep
 from plmray.config.model_checks import model_faults
 from plmray.config.strict_yaml import dotted
-from plmray.config.sweep import SweepSpec
 from plmray.data.proteins import ProteinData
 from plmray.errors import Fault, SetupError, SpecError
 from plmray.interrupt import Interrupted, StopSignals

@@ -20,8 +20,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, distributed
 
-from plmray.config.sweep import DeepSpeedSpec
-from plmray.config.train import TrainSpec
+from plmray.config.fields.sweep import DeepSpeedSpec
+from plmray.config.fields.train import TrainSpec
 from plmray.data.batches import sorted_batches
 from plmray.data.encoded import EncodedData, EncodedSplit
 from plmray.model.assemble import ProteinModel, trainable_parameters

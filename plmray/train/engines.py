@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from plmray.config.catalog.heads import HEADS
-from plmray.config.train import OptimizerSpec, TrainSpec
+from plmray.config.fields.train import OptimizerSpec, TrainSpec
 from plmray.data.batches import Batch, collate, sorted_batches
 from plmray.data.encoded import EncodedData, EncodedSplit
 from plmray.errors import SetupError

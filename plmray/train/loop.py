@@ -18,8 +18,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from plmray.config.task import SplitName
-from plmray.config.train import TrainSpec
+from plmray.config.fields.task import SplitName
+from plmray.config.fields.train import TrainSpec
 from plmray.data.encoded import EncodedData, EncodedSplit
 from plmray.metrics import score
 from plmray.seeds import Streams

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
-from plmray.config.train import TrainSpec
+from plmray.config.fields.train import TrainSpec
 from plmray.data.encoded import EncodedData
 from plmray.metrics import Kind
 

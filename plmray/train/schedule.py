@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from plmray.config.train import OptimizerSpec
+from plmray.config.fields.train import OptimizerSpec
 
 
 def learning_rates(spec: OptimizerSpec, steps: NDArray[np.int64], total_steps: int) -> NDArray[np.float64]:

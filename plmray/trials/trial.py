@@ -11,11 +11,11 @@ from pydantic import BaseModel
 from plmray.config.catalog.adapters import ADAPTERS
 from plmray.config.catalog.heads import HEADS, own_kind
 from plmray.config.catalog.tasks import Level
+from plmray.config.fields.space import Parameters
+from plmray.config.fields.sweep import SweepSpec
+from plmray.config.fields.task import TaskSpec
+from plmray.config.fields.train import BackboneSpec, TrainSpec
 from plmray.config.parameters import with_parameters
-from plmray.config.space import Parameters
-from plmray.config.sweep import SweepSpec
-from plmray.config.task import TaskSpec
-from plmray.config.train import BackboneSpec, TrainSpec
 from plmray.seeds import StreamName, Streams
 from plmray.trials.identity import candidate_id, trial_id
 

@@ -38,7 +38,7 @@ def arms_of(shape: tuple[int, int, int], proteins: int) -> tuple[dict[str, Calla
     import numpy as np
     import torch
 
-    from plmray.config.train import ShapeSpec
+    from plmray.config.fields.train import ShapeSpec
     from plmray.data.encoded import EncodedData, EncodedSplit
     from plmray.model.backbones import random_esm2
     from plmray.packed.embedder import Unpadded

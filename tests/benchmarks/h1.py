@@ -59,7 +59,7 @@ def encoded(arrays: Arrays) -> Any:
 
 
 def settings_of(trial: HeadTrial) -> Any:
-    from plmray.config.train import TrainSpec
+    from plmray.config.fields.train import TrainSpec
 
     optimizer = {"lr": trial.lr, "weight_decay": trial.weight_decay, "eps": 1e-7, "schedule": "constant", "clip": None}
     return TrainSpec.model_validate(

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from plmray.config.train import ShapeSpec, TrainSpec
+from plmray.config.fields.train import ShapeSpec, TrainSpec
 from plmray.data.batches import collate
 from plmray.data.encoded import EncodedData, EncodedSplit
 from plmray.model.assemble import ProteinModel, build_model, trainable_parameters

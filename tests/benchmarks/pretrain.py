@@ -23,7 +23,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from plmray.config.catalog.tasks import KNOWN_TASKS
-from plmray.config.train import OptimizerSpec, ShapeSpec
+from plmray.config.fields.train import OptimizerSpec, ShapeSpec
 from plmray.config.vocabulary import ESM_TOKENS
 from plmray.data.fasta import read_fasta
 from plmray.data.splits import drawn_rows

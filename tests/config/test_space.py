@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import TypeAdapter
 
-from plmray.config.space import Domain, Space
+from plmray.config.fields.space import Domain, Space
 
 DOMAINS = {
     "kind": {"kind": "choice", "values": ["none", "lora"]},

@@ -12,7 +12,7 @@ import pytest
 from plmray.config.backbone_names import backbone_fault, esm_tokens, longest_residues, weights_hash
 from plmray.config.catalog.backbones import ASSETS, BUNDLED
 from plmray.config.checkpoints import longest_protein
-from plmray.config.train import BackboneSpec
+from plmray.config.fields.train import BackboneSpec
 from plmray.config.vocabulary import (
     AMINO_ACIDS,
     ESM_TOKENS,

@@ -12,7 +12,7 @@ import pytest
 from pyarrow import parquet
 
 from plmray.config.catalog.tasks import KNOWN_TASKS
-from plmray.config.task import TaskSpec
+from plmray.config.fields.task import TaskSpec
 from plmray.data import fetch
 from plmray.data.batches import collate, sorted_batches
 from plmray.data.datasets import load_data

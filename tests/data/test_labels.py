@@ -9,7 +9,7 @@ import pytest
 from click.testing import CliRunner
 
 from plmray.cli import cli
-from plmray.config.task import TaskSpec
+from plmray.config.fields.task import TaskSpec
 from plmray.data.datasets import load_data
 from plmray.data.labels import items_of
 from plmray.data.proteins import ProteinData

@@ -18,7 +18,7 @@ from pyarrow import parquet
 from scipy import stats
 
 from plmray.config.catalog.tasks import KNOWN_TASKS
-from plmray.config.task import TaskSpec
+from plmray.config.fields.task import TaskSpec
 from plmray.data import fetch
 from plmray.data.batches import collate
 from plmray.data.datasets import load_data

@@ -9,8 +9,8 @@ from pathlib import Path
 
 from plmray.bundle.folder import BundleFacts
 from plmray.bundle.proteins import read_stream
+from plmray.config.fields.task import TaskSpec
 from plmray.config.load import load_sweep
-from plmray.config.task import TaskSpec
 from plmray.data.datasets import load_data
 from plmray.errors import PlmrayError
 from plmray.report.tables.table import read_runs

@@ -13,7 +13,7 @@ from plmray.config.backbone_names import backbone_fault, family, local_folder
 from plmray.config.catalog.backbones import BUNDLED, KNOWN_BACKBONES
 from plmray.config.catalog.families import FAMILIES, Family
 from plmray.config.catalog.recipes import settings_of
-from plmray.config.train import BackboneSpec, HeadSpec, TrainSpec
+from plmray.config.fields.train import BackboneSpec, HeadSpec, TrainSpec
 from plmray.model.assemble import build_model, trainable_count, trainable_parameters
 from plmray.model.backbones import load_encoder, load_tokenizer
 from plmray.model.dropout import DropoutSource

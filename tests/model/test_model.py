@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 import torch
 
-from plmray.config.train import BackboneSpec, ShapeSpec, TrainSpec
+from plmray.config.fields.train import BackboneSpec, ShapeSpec, TrainSpec
 from plmray.model.assemble import build_model, masked_mean, trainable_count, trainable_parameters
 from plmray.model.backbones import load_encoder
 from plmray.model.tokens import esm2_tokenizer

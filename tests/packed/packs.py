@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from plmray.config.train import TrainSpec
+from plmray.config.fields.train import TrainSpec
 from plmray.data.encoded import EncodedData, EncodedSplit
 from plmray.metrics import DEFAULT_METRIC
 from plmray.model.assemble import build_head_model

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from plmray.config.backbone_names import Family
-from plmray.config.train import ShapeSpec, TrainSpec
+from plmray.config.fields.train import ShapeSpec, TrainSpec
 from plmray.data.encoded import EncodedData, EncodedSplit
 from plmray.model.assemble import build_model
 from plmray.model.backbones import random_esm2

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from plmray.config.train import OptimizerSpec
+from plmray.config.fields.train import OptimizerSpec
 from plmray.packed.optimizer import SlotAdamW
 from plmray.packed.slots import SlotStore
 from plmray.seeds import Streams

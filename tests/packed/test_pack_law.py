@@ -14,8 +14,8 @@ import pytest
 import torch
 
 from plmray.config.catalog.adapters import ADAPTERS
+from plmray.config.fields.train import TrainSpec
 from plmray.config.parameters import train_fields, with_parameters
-from plmray.config.train import TrainSpec
 from plmray.packed.adapter_pack import AdapterPack
 from plmray.plan.packing import FREE_OF_HEADS, pack_key
 from plmray.seeds import Streams

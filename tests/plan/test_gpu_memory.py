@@ -10,7 +10,7 @@ import torch
 
 from plmray.config.catalog.backbones import KNOWN_BACKBONES, EncoderSize
 from plmray.config.catalog.families import Family
-from plmray.config.train import ShapeSpec, TrainSpec
+from plmray.config.fields.train import ShapeSpec, TrainSpec
 from plmray.model.assemble import build_model
 from plmray.model.backbones import random_esm2
 from plmray.plan.gpu import device_bytes, trainable

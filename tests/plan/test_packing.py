@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from plmray.config.train import TrainSpec
+from plmray.config.fields.train import TrainSpec
 from plmray.data.batches import collate
 from plmray.model.assemble import trainable_count
 from plmray.plan.flops import forward_flops, train_flops

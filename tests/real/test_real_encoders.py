@@ -17,8 +17,8 @@ import torch
 from pyarrow import parquet
 
 from plmray.config.backbone_names import backbone_fault, longest_residues
-from plmray.config.task import TaskSpec
-from plmray.config.train import BackboneSpec
+from plmray.config.fields.task import TaskSpec
+from plmray.config.fields.train import BackboneSpec
 from plmray.data.datasets import load_data
 from plmray.data.encoded import encode_data
 from plmray.data.proteins import ProteinData

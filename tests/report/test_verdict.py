@@ -14,7 +14,7 @@ from xml.etree import ElementTree
 import numpy as np
 import pytest
 
-from plmray.config.space import ChoiceDomain, FloatDomain
+from plmray.config.fields.space import ChoiceDomain, FloatDomain
 from plmray.report.headline import headline
 from plmray.report.html import page
 from plmray.report.markdown import markdown

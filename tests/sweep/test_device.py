@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from plmray.config.train import TrainSpec
+from plmray.config.fields.train import TrainSpec
 from plmray.data.datasets import load_data
 from plmray.plan.prepare import make_identifier
 from plmray.sweep.on_ray.trainables import resident_bytes

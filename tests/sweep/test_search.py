@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from plmray.config.sweep import SearchSpec
+from plmray.config.fields.sweep import SearchSpec
 from plmray.plan.prepare import prepare
 from plmray.sweep.folder.writer import SweepFolder
 from plmray.sweep.phases.base import Events

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import multiprocessing
 
-from plmray.config.sweep import DeepSpeedSpec
+from plmray.config.fields.sweep import DeepSpeedSpec
 from plmray.metrics import score
 from plmray.train.engines import TorchEngine
 from plmray.train.loop import Training

@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch.nn import functional
 
-from plmray.config.train import TrainSpec
+from plmray.config.fields.train import TrainSpec
 from plmray.data.batches import collate
 from plmray.data.encoded import EncodedData, with_embeddings
 from plmray.model.assemble import build_head_model, build_model

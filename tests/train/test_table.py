@@ -19,8 +19,8 @@ import torch
 
 from plmray.config.backbone_names import family as family_of
 from plmray.config.catalog.families import Family
-from plmray.config.task import TaskSpec
-from plmray.config.train import TrainSpec
+from plmray.config.fields.task import TaskSpec
+from plmray.config.fields.train import TrainSpec
 from plmray.data.datasets import load_data
 from plmray.data.encoded import EncodedData, encode_data
 from plmray.metrics import DEFAULT_METRIC

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from plmray.config.train import OptimizerSpec
+from plmray.config.fields.train import OptimizerSpec
 from plmray.errors import FolderError
 from plmray.model.adapters import saved_config
 from plmray.model.assemble import trainable_parameters

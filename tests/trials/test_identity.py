@@ -87,7 +87,7 @@ def test_one_stream_can_be_held_while_the_others_vary() -> None:
 
 
 def test_what_reads_the_same_weights_otherwise_is_another_candidate() -> None:
-    from plmray.config.train import TrainSpec
+    from plmray.config.fields.train import TrainSpec
     from plmray.trials.trial import identifying_settings
 
     def settings(level: str, **train: object) -> object:

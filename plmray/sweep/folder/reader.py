@@ -12,7 +12,7 @@ from typing import Any
 import yaml
 from pydantic import TypeAdapter
 
-from plmray.config.sweep import SweepSpec
+from plmray.config.fields.sweep import SweepSpec
 from plmray.errors import FolderError
 from plmray.hashing import SCHEMA_VERSION
 from plmray.redact import redacted

@@ -16,7 +16,7 @@ import pyarrow as pa
 import yaml
 from pyarrow import parquet
 
-from plmray.config.sweep import SweepSpec
+from plmray.config.fields.sweep import SweepSpec
 from plmray.errors import FolderError
 from plmray.hashing import SCHEMA_VERSION, content_hash
 from plmray.storage import layout

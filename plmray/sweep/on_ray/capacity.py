@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from plmray.config.catalog.engines import ENGINES, EngineName
-from plmray.config.sweep import SweepSpec
+from plmray.config.fields.sweep import SweepSpec
 from plmray.errors import SetupError
 
 NODES_ANSWER_S = 120.0  # a node starts a process for the question

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from plmray.config.catalog.engines import ENGINES, EngineName
-from plmray.config.sweep import SweepSpec
+from plmray.config.fields.sweep import SweepSpec
 from plmray.errors import SetupError
 from plmray.interrupt import StopSignals
 from plmray.sweep.folder.costs import Costs

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from plmray.config.sweep import CONFIRMED, SweepSpec
+from plmray.config.fields.sweep import CONFIRMED, SweepSpec
 from plmray.metrics import METRICS
 from plmray.seeds import derived_rng
 from plmray.stats.allocation import FIRST_SEEDS, Arms, Standing, next_trial, standing, stop_reason

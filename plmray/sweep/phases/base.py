@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from plmray.config.sweep import SweepSpec
+from plmray.config.fields.sweep import SweepSpec
 from plmray.interrupt import Interrupted, StopSignals
 from plmray.sweep.folder.costs import Costs
 from plmray.sweep.folder.writer import SweepFolder

@@ -13,7 +13,7 @@ import numpy as np
 import optuna
 from optuna.importance import FanovaImportanceEvaluator, PedAnovaImportanceEvaluator, get_param_importances
 
-from plmray.config.sweep import SweepSpec
+from plmray.config.fields.sweep import SweepSpec
 from plmray.metrics import METRICS
 from plmray.stats.spread import pooled_seed_sd
 from plmray.storage import layout

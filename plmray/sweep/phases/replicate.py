@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from itertools import chain
 
-from plmray.config.sweep import SweepSpec
+from plmray.config.fields.sweep import SweepSpec
 from plmray.seeds import StreamName
 from plmray.sweep.folder.writer import SweepFolder
 from plmray.sweep.phases.base import Events, Phase, epochs_of

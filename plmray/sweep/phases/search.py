@@ -6,8 +6,8 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-from plmray.config.space import Parameters, Space
-from plmray.config.sweep import SweepSpec
+from plmray.config.fields.space import Parameters, Space
+from plmray.config.fields.sweep import SweepSpec
 from plmray.errors import FolderError
 from plmray.metrics import METRICS
 from plmray.plan.plan import num_candidates

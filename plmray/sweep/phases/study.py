@@ -11,8 +11,8 @@ from typing import Any
 
 import optuna
 
-from plmray.config.space import FloatDomain, IntDomain, OrdinalDomain, Parameters, Space
-from plmray.config.sweep import SearchSpec
+from plmray.config.fields.space import FloatDomain, IntDomain, OrdinalDomain, Parameters, Space
+from plmray.config.fields.sweep import SearchSpec
 from plmray.metrics import Direction
 from plmray.seeds import derived_rng, derived_seed
 

@@ -6,8 +6,8 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
+from plmray.config.fields.sweep import SweepSpec
 from plmray.config.parameters import flat
-from plmray.config.sweep import SweepSpec
 from plmray.errors import SetupError
 from plmray.redact import redacted
 from plmray.report.verdict import Verdict, candidate_summaries

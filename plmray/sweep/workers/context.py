@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from plmray.config.catalog.engines import EngineName
+from plmray.config.fields.sweep import SweepSpec
 from plmray.config.load import LoadedSweep
-from plmray.config.sweep import SweepSpec
 from plmray.data.embeddings import read_precomputed
 from plmray.data.encoded import EncodedData, encode_data, with_embeddings
 from plmray.data.proteins import ProteinData

@@ -16,7 +16,7 @@ import torch
 
 from plmray.config.backbone_names import encoder_size, family, weights_hash
 from plmray.config.catalog.heads import HEADS
-from plmray.config.train import BackboneSpec, TrainSpec
+from plmray.config.fields.train import BackboneSpec, TrainSpec
 from plmray.data.embeddings import EmbeddingCache
 from plmray.data.encoded import EncodedData, resplit, standardized, with_embeddings
 from plmray.errors import SetupError

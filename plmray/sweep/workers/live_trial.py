@@ -8,8 +8,8 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from plmray.config.catalog.engines import ENGINES, EngineName
+from plmray.config.fields.train import TrainSpec
 from plmray.config.parameters import with_parameters
-from plmray.config.train import TrainSpec
 from plmray.model.assemble import trainable_count
 from plmray.packed.pack import Member
 from plmray.sweep.workers.context import Bench

@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from plmray.config.backbone_names import family
+from plmray.config.fields.train import TrainSpec
 from plmray.config.parameters import with_parameters
-from plmray.config.train import TrainSpec
 from plmray.errors import PlmrayError
 from plmray.packed.adapter_pack import AdapterPack
 from plmray.packed.head_pack import HeadPack

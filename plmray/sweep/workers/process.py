@@ -11,8 +11,8 @@ import torch
 from plmray.config.backbone_names import family
 from plmray.config.catalog.adapters import ADAPTERS
 from plmray.config.catalog.engines import ENGINES
-from plmray.config.sweep import SweepSpec
-from plmray.config.train import TrainSpec
+from plmray.config.fields.sweep import SweepSpec
+from plmray.config.fields.train import TrainSpec
 from plmray.data.encoded import EncodedData
 from plmray.errors import SetupError
 from plmray.model.adapters import saved_config

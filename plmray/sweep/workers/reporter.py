@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from plmray.config.task import SplitName
+from plmray.config.fields.task import SplitName
 from plmray.data.encoded import EncodedSplit
 from plmray.metrics import all_scores, per_class
 from plmray.plan.flops import arithmetic

@@ -90,7 +90,7 @@ def _shown(value: Any) -> str:
 
 def _siblings(location: tuple[Any, ...]) -> list[str]:
     """Field names beside an unknown key, found by walking the spec's types."""
-    from plmray.config.sweep import SweepSpec
+    from plmray.config.fields.sweep import SweepSpec
 
     model: Any = SweepSpec
     for part in location[:-1]:
@@ -100,7 +100,7 @@ def _siblings(location: tuple[Any, ...]) -> list[str]:
 
 def field_model(model: type[BaseModel], name: str) -> type[BaseModel] | None:
     """The model behind a field (or behind a tag of a union, or a dictionary's value), if there is one."""
-    from plmray.config import space
+    from plmray.config.fields import space
 
     tags: dict[str, type[BaseModel]] = {
         "float": space.FloatDomain,

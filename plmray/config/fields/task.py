@@ -20,16 +20,15 @@ class Strict(BaseModel):
 class ColumnsSpec(Strict):
     """Names of the columns of a table. ``split`` and ``validation`` follow FLIP's ``set`` and ``validation``.
 
-    Only ``sequence`` and ``target`` must be there; one that is named in the sweep file must be there too. ``mask``:
-    a 1 for every residue that counts, else 0; of level: residue only.
+    Only ``sequence`` and ``target`` must be there; one that is named in the sweep file must be there too.
     """
 
-    id: str | None = "id"
-    sequence: str = "sequence"
-    target: str = "target"
-    mask: str | None = "mask"
-    split: str | None = "set"
-    validation: str | None = "validation"
+    id: str | None = Field(default="id", description="names of proteins")
+    sequence: str = Field(default="sequence", description="residues in one-letter code")
+    target: str = Field(default="target", description="what is predicted")
+    mask: str | None = Field(default="mask", description="level residue: a 1 for every residue that counts, else 0")
+    split: str | None = Field(default="set", description="train, validation or test")
+    validation: str | None = Field(default="validation", description="true for training proteins that validate")
 
 
 class LandscapeSpec(Strict):
@@ -37,12 +36,12 @@ class LandscapeSpec(Strict):
 
     length: int = Field(default=28, ge=4, le=2000, description="residues")
     positions: int = Field(default=4, ge=1, le=20, description="mutated positions")
-    train: int = Field(default=192, ge=8, le=1_000_000)
-    validation: int = Field(default=64, ge=4, le=1_000_000)
-    test: int = Field(default=64, ge=4, le=1_000_000)
+    train: int = Field(default=192, ge=8, le=1_000_000, description="training proteins")
+    validation: int = Field(default=64, ge=4, le=1_000_000, description="validation proteins")
+    test: int = Field(default=64, ge=4, le=1_000_000, description="test proteins")
     epistasis: float = Field(default=0.3, ge=0, description="SD of pairwise effects; additive effects have SD 1")
     noise: float = Field(default=0.2, ge=0, description="SD of the measurement")
-    seed: Seed = 0
+    seed: Seed = Field(default=0, description="of the landscape itself")
 
 
 def as_files(value: Any) -> Any:
@@ -55,24 +54,44 @@ Files = Annotated[Union[list[str], dict[SplitName, str], None], BeforeValidator(
 class TaskSpec(Strict):
     """What is predicted from what. A known data set brings its own kind, level and validation proteins."""
 
-    dataset: str | None = Field(default=None, description="a known data set, or 'landscape'")
-    files: Files = None
-    labels: Files = Field(default=None, description="level residue: files of labels beside FASTA files of sequences")
-    masks: Files = Field(default=None, description="level residue: FASTA files of 0 and 1 beside those of sequences")
+    dataset: str | None = Field(default=None, examples=["gb1"], description="a known data set, or 'landscape'")
+    files: Files = Field(
+        default=None, examples=["proteins.csv"], description="CSV, TSV, Parquet or FASTA; one, several, or one a split"
+    )
+    labels: Files = Field(
+        default=None,
+        examples=["labels.fasta"],
+        description="level residue: files of labels beside FASTA files of sequences",
+    )
+    masks: Files = Field(
+        default=None,
+        examples=["masks.fasta"],
+        description="level residue: FASTA files of 0 and 1 beside those of sequences",
+    )
     columns: ColumnsSpec = ColumnsSpec()
     landscape: LandscapeSpec = LandscapeSpec()
-    kind: Kind = "regression"
-    level: Level = "protein"
-    positive: str | None = Field(default=None, description="kind binary: the class that counts as 1; default the later")
+    kind: Kind = Field(default="regression", description="values, two classes, several classes, or sets of labels")
+    level: Level = Field(default="protein", description="whether a protein or each of its residues has a target")
+    positive: str | None = Field(
+        default=None, examples=["soluble"], description="kind binary: the class that counts as 1; default the later"
+    )
     window: Union[Literal["auto"], list[int], None] = Field(
-        default=None, description="residues kept: around the mutated positions, or [first, last], 1-based"
+        default=None,
+        examples=[[1, 56]],
+        description="residues kept: around the mutated positions, or [first, last], 1-based",
     )
     max_length: int = Field(default=1022, ge=1, description="residues; the limit of ESM2 without its two marks")
-    over_length: Literal["refuse", "cut", "drop"] = "refuse"
-    shared_sequences: Literal["refuse", "allow"] = "refuse"
-    validation_fraction: Annotated[float, Field(gt=0, lt=1)] | None = None
+    over_length: Literal["refuse", "cut", "drop"] = Field(
+        default="refuse", description="what becomes of longer proteins: an error, their first residues, nothing"
+    )
+    shared_sequences: Literal["refuse", "allow"] = Field(
+        default="refuse", description="a sequence in two splits: an error, or let it be"
+    )
+    validation_fraction: Annotated[float, Field(gt=0, lt=1)] | None = Field(
+        default=None, examples=[0.1], description="of the training proteins, to validate, where no file says which"
+    )
     train_fraction: float = Field(default=1.0, gt=0, le=1, description="of the training proteins, drawn by split_seed")
-    split_seed: Seed = 0
+    split_seed: Seed = Field(default=0, description="of what is drawn: validation proteins, train_fraction")
 
     @model_validator(mode="before")
     @classmethod

@@ -19,7 +19,9 @@ LARGEST = 1e15  # whole numbers are exact up to here
 class _Domain(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
     when: dict[str, Union[Value, list[Value]]] = Field(
-        default_factory=dict, description="the parameter exists only where these others have these values"
+        default_factory=dict,
+        examples=[{"head.kind": "dense"}],
+        description="the parameter exists only where these others have these values",
     )
 
     def is_active(self, parameters: Mapping[str, Value]) -> bool:
@@ -27,11 +29,13 @@ class _Domain(BaseModel):
 
 
 class FloatDomain(_Domain):
+    """A number between bounds."""
+
     kind: Literal["float"]
-    low: float
-    high: float
-    log: bool = False
-    step: float | None = Field(default=None, gt=0)
+    low: float = Field(examples=[1e-5], description="smallest value, included")
+    high: float = Field(examples=[1e-2], description="largest value, included")
+    log: bool = Field(default=False, description="whether it is drawn by its logarithm")
+    step: float | None = Field(default=None, gt=0, examples=[0.1], description="distance between values, if any")
 
     @model_validator(mode="after")
     def _ordered(self) -> FloatDomain:
@@ -61,11 +65,13 @@ class FloatDomain(_Domain):
 
 
 class IntDomain(_Domain):
+    """A whole number between bounds."""
+
     kind: Literal["int"]
-    low: int
-    high: int
-    log: bool = False
-    step: int = Field(default=1, gt=0)
+    low: int = Field(examples=[1], description="smallest value, included")
+    high: int = Field(examples=[16], description="largest value, included")
+    log: bool = Field(default=False, description="whether it is drawn by its logarithm")
+    step: int = Field(default=1, gt=0, description="distance between values")
 
     @model_validator(mode="after")
     def _ordered(self) -> IntDomain:
@@ -91,7 +97,7 @@ class IntDomain(_Domain):
 
 
 class _Values(_Domain):
-    values: list[Value] = Field(min_length=1)
+    values: list[Value] = Field(min_length=1, examples=[[2, 4, 8]], description="what it may be")
 
     @model_validator(mode="after")
     def _distinct(self) -> _Values:

@@ -9,9 +9,9 @@ from pydantic import BeforeValidator, Field, model_validator
 
 from plmray.config.catalog.engines import ENGINES, EngineName
 from plmray.config.catalog.tasks import KNOWN_TASKS
-from plmray.config.space import Domain, Value
-from plmray.config.task import Seed, Strict, TaskSpec
-from plmray.config.train import TrainSpec
+from plmray.config.fields.space import Domain, Value
+from plmray.config.fields.task import Seed, Strict, TaskSpec
+from plmray.config.fields.train import TrainSpec
 from plmray.metrics import DEFAULT_METRIC, METRICS
 
 
@@ -28,7 +28,9 @@ def _known_metric(name: str) -> str:
 class ObjectiveSpec(Strict):
     """``metric``: default is the data set's own, else spearman, auroc (binary), accuracy (classes) or f1 (labels)."""
 
-    metric: Annotated[str, BeforeValidator(_known_metric)] = "spearman"
+    metric: Annotated[str, BeforeValidator(_known_metric)] = Field(
+        default="spearman", description="what ranks candidates, on validation; default the data set's or its kind's own"
+    )
 
 
 def _distinct_seeds(seeds: list[int]) -> list[int]:
@@ -42,14 +44,26 @@ Seeds = Annotated[list[Seed], Field(min_length=1)]
 
 
 class SearchSpec(Strict):
-    candidates: int | None = Field(default=None, ge=1, description="given ones included; a grid may leave it out")
-    seeds: Seeds = Field(default=[0])
-    sampler: Literal["tpe", "random", "sobol", "cmaes", "gp", "grid"] = "tpe"
-    sampler_seed: Seed = 0
-    scheduler: Literal["asha", "median", "none"] = "none"
-    min_epochs: int | None = Field(default=None, ge=1, description="first rung; default a quarter of the epochs")
+    """The first phase: which settings are tried, with which seeds, and which are stopped early."""
+
+    candidates: int | None = Field(
+        default=None, ge=1, examples=[32], description="settings to try, given ones included; a grid may leave it out"
+    )
+    seeds: Seeds = Field(default=[0], description="seeds of every candidate; it is judged by their mean")
+    sampler: Literal["tpe", "random", "sobol", "cmaes", "gp", "grid"] = Field(
+        default="tpe", description="what proposes settings: Optuna's tpe, random, sobol, cmaes, gp, or all of a grid"
+    )
+    sampler_seed: Seed = Field(default=0, description="seed of the sampler and of the anchors")
+    scheduler: Literal["asha", "median", "none"] = Field(
+        default="none", description="what stops hopeless candidates early: successive halving, the median rule, nothing"
+    )
+    min_epochs: int | None = Field(
+        default=None, ge=1, examples=[2], description="first rung; default a quarter of the epochs"
+    )
     reduction_factor: int = Field(default=2, ge=2, description="of every so many candidates one goes on (asha)")
-    given: list[dict[str, Value]] = Field(default_factory=list, description="settings to try first")
+    given: list[dict[str, Value]] = Field(
+        default_factory=list, examples=[[{"optimizer.lr": 0.001}]], description="settings to try first"
+    )
 
     @model_validator(mode="after")
     def _sensible(self) -> SearchSpec:
@@ -70,25 +84,38 @@ CONFIRMED = 2  # candidates: the leader and its rival
 
 
 class BudgetSpec(Strict):
-    trials: int = Field(ge=1)
+    """The most that allocation: adaptive may spend."""
+
+    trials: int = Field(ge=1, examples=[60], description="trials of the adaptive part, confirmation left out")
 
 
 class ReplicateSpec(Strict):
+    """The second phase, which decides: the best and the anchors on fresh seeds, with test scores."""
+
     top: int = Field(default=0, ge=0, description="best candidates of the search")
     random: int = Field(default=0, ge=0, description="anchors: drawn blindly, the only ones that feed variance shares")
-    seeds: Seeds
+    seeds: Seeds = Field(examples=[[101, 102, 103]], description="fresh ones: none of search.seeds")
     allocation: Literal["fixed", "adaptive"] = Field(
         default="fixed", description="adaptive: statistics choose which of the top candidates runs its next seed"
     )
-    budget: BudgetSpec | None = Field(default=None, description="of the adaptive part")
+    budget: BudgetSpec | None = Field(
+        default=None, examples=[{"trials": 60}], description="adaptive: the most it may spend"
+    )
     indifference: float | None = Field(
-        default=None, gt=0, description="adaptive: stop where picking the leader loses less, in the score's unit"
+        default=None,
+        gt=0,
+        examples=[0.002],
+        description="adaptive: stop where picking the leader loses less, in the score's unit",
     )
     confirm: int | None = Field(
-        default=None, ge=2, description="adaptive: fresh seeds of the two best at the end, for the intervals; default 5"
+        default=None,
+        ge=2,
+        examples=[8],
+        description="adaptive: fresh seeds of the two best at the end, for the intervals; default 5",
     )
     vary: list[Literal["init", "order", "dropout", "split"]] = Field(
         default_factory=list,
+        examples=[["init", "order"]],
         description="random streams to move one at a time, the others held at the first seed; of the top candidates",
     )
 
@@ -125,9 +152,13 @@ class ReplicateSpec(Strict):
 
 
 class DeepSpeedSpec(Strict):
-    stage: Literal[0, 1, 2, 3] = 2
-    offload_optimizer: bool = False
-    offload_parameters: bool = False
+    """Of engine: deepspeed: what its ZeRO optimizer spreads over workers or moves to the CPU's memory."""
+
+    stage: Literal[0, 1, 2, 3] = Field(
+        default=2, description="spreads nothing (0), optimizer state (1), gradients too (2), weights too (3)"
+    )
+    offload_optimizer: bool = Field(default=False, description="optimizer state in the CPU's memory; stage 1 to 3")
+    offload_parameters: bool = Field(default=False, description="weights in the CPU's memory; stage 3")
 
     @model_validator(mode="after")
     def _supported(self) -> DeepSpeedSpec:
@@ -141,14 +172,26 @@ class DeepSpeedSpec(Strict):
 class ResourcesSpec(Strict):
     """Where and how trials run. Nothing here changes a trial's numbers or its id."""
 
-    engine: Union[Literal["auto"], EngineName] = "auto"
+    engine: Union[Literal["auto"], EngineName] = Field(
+        default="auto", description="torch: a trial a process; packed: many on one device; deepspeed: several workers"
+    )
     workers: int = Field(default=1, ge=1, description="processes of one trial")
-    cpus_per_worker: int = Field(default=1, ge=1)
-    gpus_per_trial: Union[Literal["auto"], Annotated[float, Field(ge=0)]] = "auto"
-    max_concurrent: Union[Literal["auto"], Annotated[int, Field(ge=1)]] = "auto"
-    max_hours_per_trial: float | None = Field(default=None, gt=0)
-    micro_batch: Union[Literal["auto"], Annotated[int, Field(ge=1)]] = "auto"
-    gradient_checkpointing: bool = False
+    cpus_per_worker: int = Field(default=1, ge=1, description="threads of each process")
+    gpus_per_trial: Union[Literal["auto"], Annotated[float, Field(ge=0)]] = Field(
+        default="auto",
+        examples=[1],
+        description="0 keeps to the CPU; a part of 1 shares a GPU; auto: one if there is one",
+    )
+    max_concurrent: Union[Literal["auto"], Annotated[int, Field(ge=1)]] = Field(
+        default="auto", examples=[4], description="jobs at a time; auto: as many as fit"
+    )
+    max_hours_per_trial: float | None = Field(
+        default=None, gt=0, examples=[2], description="a trial that trains for longer fails"
+    )
+    micro_batch: Union[Literal["auto"], Annotated[int, Field(ge=1)]] = Field(
+        default="auto", examples=[4], description="examples in memory at once; auto: the batch, halved if out of memory"
+    )
+    gradient_checkpointing: bool = Field(default=False, description="less memory for a third more computing")
     retries: int = Field(default=3, ge=0, description="restarts after a crash of the infrastructure")
     keep: Literal["best", "replicate", "none"] = Field(default="replicate", description="adapters and heads kept")
     deepspeed: DeepSpeedSpec = DeepSpeedSpec()
@@ -171,8 +214,14 @@ class ResourcesSpec(Strict):
 
 
 class TrackingSpec(Strict):
-    experiment: str = Field(default="plmray", min_length=1)
-    uri: str | None = Field(default=None, description="MLflow tracking URI; default MLFLOW_TRACKING_URI, then SQLite")
+    """Where MLflow mirrors the sweep."""
+
+    experiment: str = Field(default="plmray", min_length=1, description="name of the MLflow experiment")
+    uri: str | None = Field(
+        default=None,
+        examples=["http://127.0.0.1:5000"],
+        description="MLflow tracking URI; default MLFLOW_TRACKING_URI, then SQLite",
+    )
 
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
@@ -187,10 +236,16 @@ def _folder_name(name: Any) -> Any:
 class SweepSpec(Strict):
     """One experiment: a task, train settings, a space over them, and how to search and repeat."""
 
-    name: Annotated[str, BeforeValidator(_folder_name)]
+    name: Annotated[str, BeforeValidator(_folder_name)] = Field(
+        examples=["gb1-lora"], description="of the sweep and of its folder"
+    )
     task: TaskSpec
     train: TrainSpec
-    space: dict[str, Domain] = Field(default_factory=dict)
+    space: dict[str, Domain] = Field(
+        default_factory=dict,
+        examples=[{"optimizer.lr": {"kind": "float", "low": 1e-5, "high": 1e-2, "log": True}}],
+        description="fields of train by dotted key and what each may be; or the path of a space file, or several",
+    )
     objective: ObjectiveSpec = ObjectiveSpec()
     search: SearchSpec
     replicate: ReplicateSpec | None = None
