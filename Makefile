@@ -20,14 +20,14 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 quickstart: install
 	$(BIN)/plmray run sweeps/quickstart.yaml --yes --resume
 
+# In two lanes: tests that start Ray, one after the other, and the rest.
 test: install
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses 2 --dist loadgroup
 
 test-slow: install
 	$(BIN)/python -m pytest -m slow
 
 # What can break in a running sweep, broken: processes, disks, servers, hosts. Some need root and are skipped without.
-# In two lanes: tests that start Ray, one after the other, and the rest.
 test-faults: install
 	$(BIN)/python -m pytest -m faults --numprocesses 2 --dist loadgroup
 

@@ -43,6 +43,14 @@ def cases() -> Path:
     return root
 
 
+@pytest.hookimpl(tryfirst=True)  # before the lanes are told apart
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """What starts Ray runs in one lane, one after the other."""
+    for item in items:
+        if item.get_closest_marker("ray"):
+            item.add_marker(pytest.mark.xdist_group("ray"))
+
+
 @pytest.fixture(autouse=True)
 def _own_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Every test works in its own folder, writes its own MLflow store and inherits no Ray job or cluster."""

@@ -19,8 +19,9 @@ import plmray
 
 # %% [markdown]
 # ## The data
-# One row a protein: its residues, and a letter (C, E or H) for the structure of each. `set` says which proteins train and
-# which test, `validation` which of the training proteins choose the checkpoint; `mask` leaves residues without structure out.
+# One row a protein: its residues, and a letter (C, E or H) for the structure of each. `set` says which proteins train
+# and which test, `validation` which of the training proteins choose the checkpoint; `mask` leaves residues without
+# structure out.
 
 # %%
 table = pd.read_csv("sweeps/data/secondary_structure_128.csv")
@@ -28,8 +29,8 @@ print(table.groupby(["set", "validation"], dropna=False).size())
 
 # %% [markdown]
 # ## The sweep
-# Six settings with two seeds each are searched. Then the two best, and four drawn blindly, are judged on three fresh seeds: the
-# blind ones tell how much of the spread is the settings and how much the seed.
+# Six settings with two seeds each are searched. Then the two best, and four drawn blindly, are judged on three fresh
+# seeds: the blind ones tell how much of the spread is the settings and how much the seed.
 
 # %%
 sweep = plmray.load_sweep(
@@ -53,11 +54,11 @@ print(sweep.plan())
 
 # %% [markdown]
 # ## The run
-# In this process. Without `local=True` the same runs on a Ray cluster, to the same numbers. A second call goes on from what is
-# there (`resume=True`).
+# In this process. Without `local=True` the same runs on a Ray cluster, to the same numbers. A second call goes on from
+# what is there (`resume=True`).
 
 # %%
-found = plmray.run(sweep, storage_path="plmray_runs", local=True, resume=True, say=lambda line: None)
+found = plmray.run(sweep, storage_path="plmray_runs", local=True, resume=True, say=lambda _: None)
 
 # %% [markdown]
 # ## The verdict

@@ -11,7 +11,6 @@ import pytest
 from tests.faults.drivers import TRIALS, Scores, complete, fault_sweep, scores
 
 
-@pytest.hookimpl(tryfirst=True)  # before the lanes are told apart
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     here = Path(__file__).parent
     for item in items:
@@ -19,8 +18,6 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             continue
         if item.get_closest_marker("slow") is None:
             item.add_marker(pytest.mark.faults)
-        if item.get_closest_marker("ray") is not None:
-            item.add_marker(pytest.mark.xdist_group("ray"))
 
 
 @pytest.fixture(scope="session")

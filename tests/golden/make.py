@@ -19,6 +19,7 @@ from plmray.bundle.export import export
 from plmray.bundle.predict import predict_file
 from plmray.config.load import load_sweep
 from plmray.data.datasets import load_data
+from plmray.hashing import SCHEMA_VERSION
 from plmray.plan.prepare import make_identifier
 from plmray.sweep.driver import run_sweep
 from plmray.sweep.options import RunOptions
@@ -77,7 +78,7 @@ def main() -> None:
     (HERE / "predictions.csv").unlink(missing_ok=True)
     predict_file(HERE / "bundle", HERE / "proteins.fasta", HERE / "predictions.csv", echo=print)
     (HERE / "ids.json").write_text(json.dumps(ids(), indent=1) + "\n")
-    (HERE / "VERSION").write_text(plmray.__version__ + "\n")
+    (HERE / "VERSION").write_text(f"{plmray.__version__}, schema {SCHEMA_VERSION}\n")
 
 
 if __name__ == "__main__":

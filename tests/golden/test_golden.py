@@ -1,4 +1,4 @@
-"""A finished sweep and a bundle of version 0.1.0 are read, judged, gone on with and predicted with to the same numbers.
+"""A finished sweep and a bundle of an earlier version (see VERSION) give the same numbers: judged, resumed, predicted with.
 
 Where a test here fails, numbers changed under an old id: raise ``SCHEMA_VERSION``, say so in the CHANGELOG, and make
 the data anew.
