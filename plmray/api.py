@@ -67,7 +67,7 @@ class Sweep:
         """What the sweep would do: candidates, trials, ceilings, packs; ``print`` shows it."""
         from plmray.plan.prepare import plan_of
 
-        return plan_of(self.loaded, self.data_root)
+        return plan_of(self.loaded, self.data_root)[0]
 
     def __repr__(self) -> str:
         return f"<Sweep {self.spec.name}: {len(self.spec.space)} parameters, {self.spec.objective.metric}>"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
-from typing import Any
+from typing import Any, Self
 
 
 @dataclass(frozen=True)
@@ -35,6 +35,11 @@ class FaultsError(PlmrayError):
     def __init__(self, faults: Iterable[Fault]) -> None:
         self.faults: Sequence[Fault] = tuple(faults)
         super().__init__("\n".join(str(fault) for fault in self.faults))
+
+    @classmethod
+    def of(cls, key: str, message: str, file: object = "", line: int = 0) -> Self:
+        """The error of a single fault."""
+        return cls([Fault(key, message, str(file), line)])
 
 
 class SpecError(FaultsError):
@@ -70,3 +75,8 @@ def nearest_name(found: str, known: Iterable[str]) -> str:
     names = sorted(known)
     close = get_close_matches(found, names, n=1)
     return f"did you mean '{close[0]}'?" if close else f"known: {', '.join(names)}"
+
+
+def first_line(error: object) -> str:
+    """What an error says, in a line; where it says nothing, its kind."""
+    return (str(error).splitlines() or [type(error).__name__])[0][:300]

@@ -144,4 +144,4 @@ def protein_faults(row: Row, names: set[str], limits: Limits) -> Iterator[Fault]
 
 
 def _fault(path: Path, message: str, line: int = 0) -> DataError:
-    return DataError([Fault("", message, str(path), line)])
+    return DataError.of("", message, str(path), line)

@@ -45,10 +45,10 @@ def data_fetch(name: str, data_root: Path | None) -> None:
     """Download a known data set and check its content."""
     from plmray.data import fetch
     from plmray.data.known import SOURCES
-    from plmray.errors import DataError, Fault, nearest_name
+    from plmray.errors import DataError, nearest_name
 
     if name not in SOURCES:
-        raise DataError([Fault("", f"unknown data set '{name}'; {nearest_name(name, SOURCES)}")])
+        raise DataError.of("", f"unknown data set '{name}'; {nearest_name(name, SOURCES)}")
     click.echo(f"{name}: under {fetch.fetch(name, data_root or fetch.cache_folder())}")
 
 

@@ -68,14 +68,16 @@ def run(
 
     choices = RunOptions(data_root=data_root, **options)
     check_paths(sweep, choices)
+    data = None
     if not holds_sweep(choices.storage_path, sweep.spec.name):
-        click.echo(str(plan_of(sweep, data_root)))
+        planned, data = plan_of(sweep, data_root)
+        click.echo(str(planned))
         if choices.address or inside_ray_job():
             click.echo("note: planned for this machine; where the cluster has GPUs, precision and ids may differ")
     if not yes and sys.stdin.isatty():
         click.confirm("Start?", default=True, abort=True)
     try:
-        outcome = run_sweep(sweep, choices, click.echo)
+        outcome = run_sweep(sweep, choices, click.echo, data)
     except KeyboardInterrupt:
         click.echo("interrupted; finished trials are safe. Go on with --resume", err=True)
         sys.exit(130)
@@ -138,7 +140,7 @@ def trial(
 ) -> None:
     """Run one trial in this process, without Ray, and print its result as JSON."""
     from plmray.config.load import load_sweep, parse_parameters
-    from plmray.errors import Fault, SpecError
+    from plmray.errors import SpecError
 
     sweep = load_sweep(file, overrides)
     try:
@@ -146,7 +148,7 @@ def trial(
         if not isinstance(given, dict):
             raise ValueError("expected an object")
     except ValueError as error:
-        raise SpecError([Fault("--params", f'is no JSON object ({error}); expected {{"key": value}}')]) from error
+        raise SpecError.of("--params", f'is no JSON object ({error}); expected {{"key": value}}') from error
     parameters = parse_parameters(given, sweep.spec)
     require("torch")
     from plmray.sweep.workers.single_trial import run_trial

@@ -15,7 +15,7 @@ from pydantic.fields import FieldInfo
 from plmray.config.fields import space
 from plmray.config.fields.sweep import SweepSpec
 from plmray.config.wording import field_model
-from plmray.errors import Fault, SpecError, nearest_name
+from plmray.errors import SpecError, nearest_name
 from plmray.text import table
 
 DOMAINS: dict[str, type[BaseModel]] = {
@@ -65,7 +65,7 @@ def explained(name: str) -> list[FieldReference]:
     shown = name if name in known or f"train.{name}" not in known else f"train.{name}"  # as a space spells it
     below = [reference for own, reference in known.items() if own.startswith((f"{shown}.", f"{shown}("))]
     if shown not in known and not below:
-        raise SpecError([Fault(name, f"is no field of a sweep file; {nearest_name(name, known)}")])
+        raise SpecError.of(name, f"is no field of a sweep file; {nearest_name(name, known)}")
     return [*([known[shown]] if shown in known else []), *below]
 
 

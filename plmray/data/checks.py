@@ -29,11 +29,11 @@ def row_faults(rows: Sequence[Row], kind: Kind, level: Level = "protein") -> Ite
     first_with_id: dict[str, Row] = {}
     for row in rows:
         if not row.id:
-            yield _fault(row, "task.columns.id", "the id is empty; give every protein a name")
+            yield row.fault("task.columns.id", "the id is empty; give every protein a name")
         elif row.id in first_with_id:
             first = first_with_id[row.id]
             where = f"row {first.line}" if first.file == row.file else f"{first.file}, row {first.line}"
-            yield _fault(row, "task.columns.id", f"id '{row.id}' was used in {where}; ids must differ")
+            yield row.fault("task.columns.id", f"id '{row.id}' was used in {where}; ids must differ")
         first_with_id.setdefault(row.id, row)
         yield from sequence_faults(row)
         yield from residues.label_faults(row, kind) if level == "residue" else _target_faults(row, kind)
@@ -42,7 +42,7 @@ def row_faults(rows: Sequence[Row], kind: Kind, level: Level = "protein") -> Ite
 def sequence_faults(row: Row) -> Iterator[Fault]:
     """What is no sequence of residues, with the likely reason."""
     if not row.sequence:
-        yield _fault(row, "task.columns.sequence", "the sequence is empty; remove the row or fill it in")
+        yield row.fault("task.columns.sequence", "the sequence is empty; remove the row or fill it in")
         return
     illegal = sorted(set(row.sequence) - RESIDUES)
     if not illegal:
@@ -51,20 +51,20 @@ def sequence_faults(row: Row) -> Iterator[Fault]:
     advice = next((a for odd, a in _ADVICE.items() if illegal[0] in odd), "write residues as one-letter codes")
     if set(row.sequence.upper()) <= RESIDUES:
         advice = "use upper case"
-    yield _fault(row, "task.columns.sequence", f"'{_short(row.sequence)}' holds '{illegal[0]}' at {where}; {advice}")
+    yield row.fault("task.columns.sequence", f"'{_short(row.sequence)}' holds '{illegal[0]}' at {where}; {advice}")
 
 
 def _target_faults(row: Row, kind: Kind) -> Iterator[Fault]:
     if row.target == "" or row.target.lower() in ("nan", "none", "null", "na"):
-        yield _fault(row, "task.columns.target", f"target is {row.target or 'empty'}; remove the row or fill it in")
+        yield row.fault("task.columns.target", f"target is {row.target or 'empty'}; remove the row or fill it in")
     elif kind == "regression":
         try:
             value = float(row.target)
         except ValueError:
-            yield _fault(row, "task.columns.target", f"target '{row.target}' is no number; for classes set task.kind")
+            yield row.fault("task.columns.target", f"target '{row.target}' is no number; for classes set task.kind")
         else:
             if not math.isfinite(value):
-                yield _fault(row, "task.columns.target", f"target {row.target} is not finite; remove the row")
+                yield row.fault("task.columns.target", f"target {row.target} is not finite; remove the row")
 
 
 def split_faults(splits: SplitRows, task: TaskSpec) -> Iterator[Fault]:
@@ -103,7 +103,7 @@ def _class_faults(splits: SplitRows, task: TaskSpec) -> Iterator[Fault]:
         for row in rows:
             for label in set(labels_of(row, task)) - in_training - seen if name != "train" else ():
                 seen.add(label)
-                yield _fault(row, "task.columns.target", f"class '{label}' is in {name} but absent from training")
+                yield row.fault("task.columns.target", f"class '{label}' is in {name} but absent from training")
 
 
 def _constant_faults(splits: SplitRows, task: TaskSpec) -> Iterator[Fault]:
@@ -130,8 +130,7 @@ def _shared_sequence_faults(splits: SplitRows) -> Iterator[Fault]:
         for row in rows:
             known = first.setdefault(row.sequence, (name, row))
             if known[0] != name:
-                yield _fault(
-                    row,
+                yield row.fault(
                     "task.shared_sequences",
                     f"the sequence of '{row.id}' ({name}) is also in {known[0]}, row {known[1].line}; "
                     "remove one, or set task.shared_sequences: allow",
@@ -149,10 +148,6 @@ def shortened(faults: Iterable[Fault]) -> list[Fault]:
         if len(group) > MAX_FAULTS_SHOWN:
             shown.append(Fault(key, f"… and {len(group) - MAX_FAULTS_SHOWN} more such rows", file))
     return shown
-
-
-def _fault(row: Row, key: str, message: str) -> Fault:
-    return Fault(key, f"row {row.line}: {message}", row.file, row.line)
 
 
 def _short(sequence: str) -> str:

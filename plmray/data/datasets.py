@@ -59,7 +59,7 @@ def _split_rows(task: TaskSpec, folder: Path, data_root: Path | None, may_fetch:
         try:
             return splits.by_columns(landscape.generate(task.landscape))
         except ValueError as error:
-            raise DataError([Fault("task.landscape", str(error))]) from error
+            raise DataError.of("task.landscape", str(error)) from error
     if task.dataset is not None:
         root = fetch.find(task.dataset, data_roots(data_root), may_fetch=may_fetch)
         rows = SOURCES[task.dataset].read(root)
@@ -120,11 +120,11 @@ def _window(task: TaskSpec, rows: Sequence[Row], notes: list[str]) -> tuple[int,
     lengths = {len(row.sequence) for row in rows}
     if task.window == "auto":
         if len(lengths) != 1:
-            raise DataError([Fault("task.window", f"auto needs variants of one length, found {sorted(lengths)[:5]}")])
+            raise DataError.of("task.window", f"auto needs variants of one length, found {sorted(lengths)[:5]}")
         letters = np.array([row.sequence.encode() for row in rows]).view("S1").reshape(len(rows), -1)
         mutated = np.flatnonzero((letters != letters[0]).any(axis=0))
         if not mutated.size:
-            raise DataError([Fault("task.window", "auto found no mutated position: all sequences are equal")])
+            raise DataError.of("task.window", "auto found no mutated position: all sequences are equal")
         first = max(0, int(mutated[0]) - WINDOW_MARGIN)
         last = min(lengths.pop(), int(mutated[-1]) + 1 + WINDOW_MARGIN)
     else:
@@ -146,7 +146,7 @@ def _fitted(task: TaskSpec, name: str, rows: list[Row], notes: list[str]) -> lis
     if task.over_length == "refuse":
         advice = "set task.over_length: cut or drop, or raise max_length"
         message = f"{counted}, the first in row {over[0].line}; {advice}"
-        raise DataError([Fault("task.over_length", message, over[0].file, over[0].line)])
+        raise DataError.of("task.over_length", message, over[0].file, over[0].line)
     notes.append(f"{counted}: {'cut' if task.over_length == 'cut' else 'dropped'}")
     if task.over_length == "drop":
         return [row for row in rows if len(row.sequence) <= task.max_length]

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from plmray.config.fields.task import SplitName
 from plmray.data.fetch import cache_folder
 from plmray.data.proteins import ProteinData
-from plmray.errors import DataError, Fault, FolderInUse, LockRefused
+from plmray.errors import DataError, FolderInUse, LockRefused
 from plmray.storage.atomic import atomic_stream
 from plmray.storage.lock import FolderLock
 
@@ -147,7 +147,7 @@ def _by_sequence(file: Path) -> dict[str, NDArray[np.float32]]:
 
 
 def _fault(message: str, file: Path | None = None) -> DataError:
-    return DataError([Fault("train.backbone.embeddings", message, str(file or ""))])
+    return DataError.of("train.backbone.embeddings", message, str(file or ""))
 
 
 def _batch(array: NDArray[np.floating[Any]]) -> pyarrow.RecordBatch:

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from plmray.errors import DataError, Fault
+from plmray.errors import DataError
 
 
 @dataclass(frozen=True)
@@ -25,10 +25,10 @@ def read_text(path: Path) -> str:
         return path.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError as error:
         message = f"is not UTF-8 text (byte {error.start}); save it as UTF-8"
-        raise DataError([Fault("task.files", message, str(path))]) from error
+        raise DataError.of("task.files", message, str(path)) from error
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or str(error)
-        raise DataError([Fault("task.files", f"cannot be read ({reason}); expected a file", str(path))]) from error
+        raise DataError.of("task.files", f"cannot be read ({reason}); expected a file", str(path)) from error
 
 
 def read_fasta(path: Path) -> list[Entry]:
@@ -48,7 +48,7 @@ def entries(lines: Iterator[str] | list[str], file: str = "") -> Iterator[Entry]
             header, sequence = (number, text[1:]), []
         elif text and header is None:
             message = f"starts with '{text[:20]}', expected a header line beginning with '>'"
-            raise DataError([Fault("task.files", message, file, number)])
+            raise DataError.of("task.files", message, file, number)
         else:
             sequence.append(text)
     if header is not None:

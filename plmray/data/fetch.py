@@ -18,7 +18,7 @@ from plmray.config.catalog.tasks import KNOWN_TASKS
 from plmray.data.formats import Row
 from plmray.data.known import SOURCES, rows_hash
 from plmray.data.splits import by_columns
-from plmray.errors import DataError, Fault, FolderError
+from plmray.errors import DataError, FolderError
 from plmray.storage.atomic import read_json, user_cache, write_atomic
 
 TIMEOUT_S = 60.0
@@ -138,4 +138,4 @@ def _first_copy(root: Path) -> dict[str, str]:
 
 
 def _fault(message: str, file: Path | None = None) -> DataError:
-    return DataError([Fault("task.dataset", message, str(file or ""))])
+    return DataError.of("task.dataset", message, str(file or ""))

@@ -12,7 +12,7 @@ from typing import Any
 
 from plmray.config.fields.task import ColumnsSpec, SplitName
 from plmray.data.fasta import Entry, read_fasta, read_text
-from plmray.errors import DataError, Fault
+from plmray.errors import DataError, Fault, first_line
 
 FASTA_SUFFIXES = (".fasta", ".fa", ".faa")
 # A value runs to the next key; that of TARGET may hold spaces.
@@ -42,6 +42,10 @@ class Row:
     labels: Sequence[Any] = ()
     unread: tuple[str, ...] = ()
 
+    def fault(self, key: str, message: str) -> Fault:
+        """Something wrong with this protein."""
+        return Fault(key, f"row {self.line}: {message}", self.file, self.line)
+
     def cut(self, first: int, last: int | None) -> Row:
         """The protein from residue ``first`` (0-based) to ``last``, with what belongs to its residues."""
         mask = None if self.mask is None else self.mask[first:last]
@@ -65,7 +69,7 @@ def read_rows(path: Path, columns: ColumnsSpec) -> list[Row]:
 
 
 def _fault(path: Path, message: str, line: int = 0, key: str = "task.files") -> DataError:
-    return DataError([Fault(key, message, str(path), line)])
+    return DataError.of(key, message, str(path), line)
 
 
 def _table(path: Path, columns: ColumnsSpec, separator: str) -> Iterator[Row]:
@@ -96,8 +100,7 @@ def _parquet(path: Path, columns: ColumnsSpec) -> Iterator[Row]:
         table = parquet.read_table(path, columns=[names[position] for position in index.values()])
         cells = {field: table.column(names[position]).to_pylist() for field, position in index.items()}
     except (pyarrow.ArrowException, OSError, ValueError, OverflowError) as error:
-        first_line = (str(error).splitlines() or [type(error).__name__])[0]
-        raise _fault(path, f"is no Parquet file that can be read: {first_line}") from error
+        raise _fault(path, f"is no Parquet file that can be read: {first_line(error)}") from error
     for number in range(table.num_rows):
         yield _row(path, number + 1, {field: _text(column[number]) for field, column in cells.items()})
 

@@ -11,7 +11,7 @@ from typing import Any
 from plmray.config.fields.task import ColumnsSpec
 from plmray.data.formats import Row, read_rows
 from plmray.data.residues import read_labelled
-from plmray.errors import DataError, Fault
+from plmray.errors import DataError
 from plmray.hashing import content_hash
 
 _FLIP = "https://github.com/J-SNACKKB/FLIP/raw/main/splits"
@@ -122,7 +122,7 @@ def _tape_rows(path: Path, target: str, split: str) -> list[Row]:
         values = [str(value[0] if isinstance(value, list) else value) for _, value in pairs]
     except (ValueError, LookupError, TypeError, RecursionError) as error:
         message = f"is no TAPE file of '{target}' ({type(error).__name__}: {error})"
-        raise DataError([Fault("task.dataset", message, str(path))]) from error
+        raise DataError.of("task.dataset", message, str(path)) from error
     return [
         Row(str(path), n, f"{split}-{n}", sequence, value, split, None)
         for n, ((sequence, _), value) in enumerate(zip(pairs, values, strict=True), start=1)

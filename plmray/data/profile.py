@@ -8,7 +8,7 @@ import numpy as np
 
 from plmray.config.fields.task import SplitName
 from plmray.data.proteins import ProteinData, Proteins
-from plmray.errors import DataError, Fault
+from plmray.errors import DataError
 from plmray.metrics import METRICS
 
 CLASSES_SHOWN = 12
@@ -54,7 +54,7 @@ def _targets(data: ProteinData, part: Proteins) -> str:
 def require_defined(data: ProteinData, metric: str) -> None:
     """Raise DataError where the objective cannot be computed on the validation proteins, whatever is predicted."""
     if not _is_defined(data, metric, "validation"):
-        raise DataError([Fault("objective.metric", _undefined(metric, "validation"))])
+        raise DataError.of("objective.metric", _undefined(metric, "validation"))
 
 
 def undefined_notes(data: ProteinData, metric: str) -> Iterator[str]:

@@ -71,7 +71,7 @@ def _line_values(file: Path) -> Iterator[tuple[str, list[str]]]:
         name, colon, text = line.partition(":")
         if line.strip() and not colon:
             message = f"row {number}: '{line[:20]}' is no line of labels; expected 'id: value, value, …'"
-            raise DataError([Fault("task.labels", message, str(file), number)])
+            raise DataError.of("task.labels", message, str(file), number)
         if colon:
             yield name.strip(), words_of(text)
 
@@ -86,7 +86,7 @@ def _folder_values(rows: list[Row], folder: Path) -> Iterator[tuple[str, list[st
         letters = "".join(part[0] for part in parts)
         if any(len(part) != 3 for part in parts) or letters != row.sequence:
             message = f"residues of '{row.id}' are not those of its sequence; expected 'residue position value' of each"
-            raise DataError([Fault("task.labels", message, str(file))])
+            raise DataError.of("task.labels", message, str(file))
         yield row.id, [part[2] for part in parts]
 
 
@@ -96,7 +96,7 @@ def _all_known(rows: list[Row], found: Collection[str], file: Path, key: str, wh
     if missing:
         hint = nearest_name(missing[0], names) if len(names) <= 50 else f"it has {len(names)} others"
         message = f"has no {what} for {len(missing)} of {len(rows)} proteins (first: '{missing[0]}'); {hint}"
-        raise DataError([Fault(key, message, str(file))])
+        raise DataError.of(key, message, str(file))
 
 
 def parsed(row: Row, kind: Kind) -> Row:
@@ -156,4 +156,4 @@ def _number(text: str) -> float:
 
 
 def _fault(row: Row, key: str, message: str) -> Fault:
-    return Fault(key, f"row {row.line}: '{row.id}' {message}", row.file, row.line)
+    return row.fault(key, f"'{row.id}' {message}")

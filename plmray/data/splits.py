@@ -33,11 +33,17 @@ def by_columns(rows: Sequence[Row]) -> tuple[SplitRows, list[Fault]]:
         name = "train" if row.split is None else _SYNONYMS.get(row.split.lower())
         held_out = (row.validation or "").lower()
         if name is None:
-            faults.append(_fault(row, f"split '{row.split}' is unknown; expected train, validation or test"))
+            faults.append(
+                row.fault("task.columns.split", f"split '{row.split}' is unknown; expected train, validation or test")
+            )
         elif held_out not in _TRUE + _FALSE:
-            faults.append(_fault(row, f"validation '{row.validation}' is unknown; expected True or False"))
+            faults.append(
+                row.fault("task.columns.split", f"validation '{row.validation}' is unknown; expected True or False")
+            )
         elif held_out in _TRUE and name == "test":
-            faults.append(_fault(row, "is a test protein marked for validation; it can be one of them only"))
+            faults.append(
+                row.fault("task.columns.split", "is a test protein marked for validation; it can be one of them only")
+            )
         else:
             splits["validation" if held_out in _TRUE else name].append(row)
     return splits, faults
@@ -79,7 +85,3 @@ def drawn_twice(splits: SplitRows, fraction: float | None) -> Iterator[Fault]:
             "task.validation_fraction",
             f"the data already marks {len(splits['validation'])} validation proteins; drop validation_fraction",
         )
-
-
-def _fault(row: Row, message: str) -> Fault:
-    return Fault("task.columns.split", f"row {row.line}: {message}", row.file, row.line)

@@ -14,7 +14,7 @@ from plmray.config.catalog.backbones import EncoderSize, known_backbone
 from plmray.config.catalog.families import FAMILIES
 from plmray.config.fields.train import BackboneSpec
 from plmray.config.vocabulary import ESM_TOKENS, TOKENIZER_FILES
-from plmray.errors import SetupError
+from plmray.errors import SetupError, first_line
 from plmray.model.tokens import ResidueTokenizer, tokenizer_by_rules, tokenizer_of
 
 # Dropout of the encoder's own by the names that architectures give it.
@@ -157,8 +157,7 @@ def _may_be_missing(key: str) -> bool:
 
 
 def _not_loaded(source: str, error: Exception) -> SetupError:
-    first_line = (str(error).splitlines() or [type(error).__name__])[0]
     return SetupError(
-        f"train.backbone: '{source}' could not be loaded ({first_line}). Download it where there is a network and "
-        "give its folder, or try init: random."
+        f"train.backbone: '{source}' could not be loaded ({first_line(error)}). Download it where there is a network "
+        "and give its folder, or try init: random."
     )

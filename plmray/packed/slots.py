@@ -80,9 +80,6 @@ class SlotStore:
         rows = slice(slot, slot + 1)
         return {name: SlotWeight(value, value) for name, value in self._views(self.weights[rows])}
 
-    def bytes_per_slot(self) -> int:
-        return 4 * self.size * self.weights.element_size()
-
     def _views(self, rows: Tensor) -> Iterator[tuple[str, Tensor]]:
         start = 0
         for name, shape in self.shapes.items():

@@ -13,7 +13,7 @@ from plmray.config.catalog.families import Family
 from plmray.config.fields.sweep import SweepSpec
 from plmray.config.fields.train import TrainSpec
 from plmray.config.parameters import choices_of, with_parameters
-from plmray.errors import Fault, SpecError
+from plmray.errors import SpecError
 from plmray.plan.gpu_memory import GIB, Setting, longest, memory
 
 MOST_TOKENS = 4096
@@ -24,7 +24,7 @@ def device_bytes(text: str) -> float:
     """Bytes of '24GB'. Cards are sold in GB and hold so many GiB. Raises SpecError."""
     found = _SIZE.fullmatch(text.strip())
     if found is None or float(found[1]) == 0:
-        raise SpecError([Fault("--gpu", f"'{text}' is no size; expected one such as 24GB")])
+        raise SpecError.of("--gpu", f"'{text}' is no size; expected one such as 24GB")
     return float(found[1]) * GIB
 
 

@@ -38,14 +38,15 @@ def prepare(sweep: LoadedSweep, data_root: Path | None, *, has_gpu: bool | None 
     return Prepared(sweep, data, identifier, make_plan(sweep.spec, data_facts(sweep, data), identifier, sweep.family))
 
 
-def plan_of(sweep: LoadedSweep, data_root: Path | None) -> Plan:
-    """The plan of a sweep on this machine; from published counts where its known data set is not here."""
+def plan_of(sweep: LoadedSweep, data_root: Path | None) -> tuple[Plan, ProteinData | None]:
+    """The plan of a sweep on this machine, and its data; from published counts where its known data set is not here."""
     if data_is_elsewhere(sweep, data_root):
         try:
             load_data(sweep.spec.task, sweep.folder, data_root, may_fetch=False)
         except DataError as error:
-            return plan_without_data(sweep, error)
-    return prepare(sweep, data_root).plan
+            return plan_without_data(sweep, error), None
+    prepared = prepare(sweep, data_root)
+    return prepared.plan, prepared.data
 
 
 def data_is_elsewhere(sweep: LoadedSweep, data_root: Path | None) -> bool:

@@ -16,7 +16,6 @@ Scores = Sequence[Array]
 Score = Callable[[Array, Array], float]
 Transform = Literal["fisher", "logit"]
 
-SEEDS_TO_BOOTSTRAP = 10  # percentile intervals of fewer cover far too little: .49 / .74 / .84 at 2 / 3 / 5
 EDGE = 1e-6  # how near to a bound a transformed score may come
 
 

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, BinaryIO, TypeVar
 
-from plmray.errors import FolderError
+from plmray.errors import FolderError, first_line
 
 PATIENCE_S = 600.0
 PATIENCE_VARIABLE = "PLMRAY_STORAGE_PATIENCE_S"
@@ -90,8 +90,7 @@ def read_json(path: Path, advice: str) -> dict[str, Any]:
         if not isinstance(found, dict):
             raise ValueError(f"it holds {type(found).__name__}, expected an object")
     except (OSError, ValueError, RecursionError) as error:
-        first_line = (str(error).splitlines() or [type(error).__name__])[0]
-        raise FolderError(f"{path} cannot be read ({first_line}); {advice}") from error
+        raise FolderError(f"{path} cannot be read ({first_line(error)}); {advice}") from error
     return found
 
 

@@ -14,7 +14,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any, TypeVar
 
-from plmray.errors import PlmrayError, SetupError
+from plmray.errors import PlmrayError, SetupError, first_line
 from plmray.storage import layout
 from plmray.storage.atomic import write_atomic
 
@@ -58,7 +58,7 @@ class ObjectStore:
             options: Any = {"retry_config": RETRIES, "client_options": _client_options()}
             self.client: Any = from_url(self.url, **options)
         except (BaseError, ValueError) as error:
-            raise SetupError(f"{url} cannot be used: {_first_line(error)}") from error
+            raise SetupError(f"{url} cannot be used: {first_line(error)}") from error
 
     def put(self, name: str, content: bytes | Path) -> None:
         import obstore
@@ -113,7 +113,7 @@ class ObjectStore:
         try:
             return question()
         except BaseError as error:
-            raise StoreError(f"{self.url}: {_first_line(error)}") from error
+            raise StoreError(f"{self.url}: {first_line(error)}") from error
 
 
 def _client_options() -> dict[str, Any]:
@@ -126,7 +126,3 @@ def marks_of(folder: Path) -> dict[str, tuple[int, int]]:
     """Name, time and size of the files beside the trials."""
     states = {file.name: file.stat() for file in folder.glob("*") if file.is_file()}
     return {name: (state.st_mtime_ns, state.st_size) for name, state in states.items()}
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0][:300]

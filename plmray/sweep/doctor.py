@@ -10,6 +10,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Literal
 
+from plmray.errors import first_line
 from plmray.storage.home import home_of
 from plmray.storage.object_store import Location, is_store
 
@@ -123,8 +124,9 @@ def _ray(address: str | None) -> Iterator[Finding]:
         resources = ray.cluster_resources()
         yield Finding("ok", "Ray", f"{target}: {resources.get('CPU', 0):.0f} CPUs, {resources.get('GPU', 0):.0f} GPUs")
     except Exception as error:
-        first = (str(error).splitlines() or [type(error).__name__])[0]
-        yield Finding("bad", "Ray", f"{target}: {first}", "check the address, that the cluster is up, and its token")
+        yield Finding(
+            "bad", "Ray", f"{target}: {first_line(error)}", "check the address, that the cluster is up, and its token"
+        )
     finally:
         ray.shutdown()
 

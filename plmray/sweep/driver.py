@@ -67,20 +67,23 @@ class Outcome:
         return 130 if self.interrupted else 1 if self.num_failed or not self.num_complete else 0
 
 
-def run_sweep(sweep: LoadedSweep, options: RunOptions, echo: Callable[[str], None]) -> Outcome:
+def run_sweep(
+    sweep: LoadedSweep, options: RunOptions, echo: Callable[[str], None], data: ProteinData | None = None
+) -> Outcome:
     """Run a sweep to its end or its interruption. Raises PlmrayError before any worker starts.
 
-    A stop before anything has begun to run is a KeyboardInterrupt.
+    ``data``: the sweep's own, where they are read and checked already. A stop before anything has begun to run is a
+    KeyboardInterrupt.
     """
     check_paths(sweep, options)
     with StopSignals():
-        data = load_checked(sweep, options.data_root)
+        checked = data if data is not None else load_checked(sweep, options.data_root)
         with home_of(options.storage_path, sweep.spec.name) as home, FolderLock(home.lock_place, echo) as lock:
             if home.store is not None:
                 home.store.pull(home.path)
             folder = SweepFolder(home.path, lock, home.store, echo)
-            open_folder(folder, sweep, data, options)
-            return Driver(sweep, options, folder, data, logged(echo, folder)).run()
+            open_folder(folder, sweep, checked, options)
+            return Driver(sweep, options, folder, checked, logged(echo, folder)).run()
 
 
 class Driver:

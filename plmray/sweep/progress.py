@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 import numpy as np
 
+from plmray.errors import first_line
 from plmray.metrics import Metric
 from plmray.plan.plan import Plan
 from plmray.trials.job import Job, Report
@@ -36,8 +37,7 @@ class Progress:
         )
 
     def _reason(self, result: TrialResult) -> str:
-        first_line = (result.error or "").splitlines()[0] if result.error else ""
-        return f"{result.state} {first_line}"[:160]
+        return f"{result.state} {first_line(result.error) if result.error else ''}"[:160]
 
     def _best(self) -> str:
         if not self.scores:

@@ -1,4 +1,4 @@
-"""A finished sweep and a bundle of an earlier version (see VERSION) give the same numbers: judged, resumed, predicted with.
+"""A finished sweep and a bundle of an earlier version (see VERSION) give the same numbers when judged, resumed, used.
 
 Where a test here fails, numbers changed under an old id: raise ``SCHEMA_VERSION``, say so in the CHANGELOG, and make
 the data anew.

@@ -152,17 +152,6 @@ class Space:
                 parameters[key] = domain.sample(rng)
         return parameters
 
-    def sample_distinct(self, rng: np.random.Generator, count: int) -> list[Parameters]:
-        """Up to ``count`` different draws; fewer only where a finite space has no more."""
-        draws: list[Parameters] = []
-        for _ in range(200 * max(count, 1)):
-            if len(draws) == count:
-                break
-            draw = self.sample(rng)
-            if draw not in draws:
-                draws.append(draw)
-        return draws
-
     def grid(self) -> Iterator[Parameters]:
         """Every combination, in file order, last key fastest. Raises ValueError on a float without step."""
         seen: set[tuple[Any, ...]] = set()

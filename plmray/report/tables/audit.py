@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from plmray.errors import DataError, Fault
+from plmray.errors import DataError
 from plmray.report.tables.findings import Row
 from plmray.report.tables.table import RunTable
 from plmray.stats.run_audit import FINDINGS, Curve, RunAudit, audit_group, audit_run, decimals_of, swapped_with
@@ -44,7 +44,7 @@ class CurveKey:
             values[own.strip()] = tuple(name.strip() for name in theirs.split("|"))
         if not column or not curve_column:
             expected = "expected 'COLUMN=CURVE_COLUMN:VALUE=CURVE_VALUE|CURVE_VALUE,…', like 'training=mode:frozen=frozen,finetuned=full|lora'"  # noqa: E501
-            raise DataError([Fault("--curve-key", f"'{text}' cannot be read; {expected}")])
+            raise DataError.of("--curve-key", f"'{text}' cannot be read; {expected}")
         return cls(column, curve_column, values)
 
     def stands_for(self, value: str) -> tuple[str, ...]:
@@ -63,7 +63,7 @@ def audit_tree(
     mapped = {key.column: key for key in keys}
     names = [*(name for name in shared if name not in mapped), *mapped]
     if not names:
-        raise DataError([Fault("--curve-key", "the tables share no column; name one", curves.source)])
+        raise DataError.of("--curve-key", "the tables share no column; name one", curves.source)
     logs = _logs(curves, names, mapped, columns)
     rows, audits = [], []
     labels = zip(*(table.texts(name) for name in names), strict=True)
@@ -96,7 +96,7 @@ def _logs(
         mixed = [n for n in curves.columns if n not in theirs and n not in measures and _tells_apart(own.column(n))]
         if mixed:
             message = f"several logs of {_name(key)} differ in '{mixed[0]}'; name it with --curve-key"
-            raise DataError([Fault("--curve-key", message, curves.source)])
+            raise DataError.of("--curve-key", message, curves.source)
         logs[key] = Curve(_name(key), own.numbers(columns.valid_loss), own.numbers(columns.test_score))
     return logs
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from plmray.errors import DataError, Fault
+from plmray.errors import DataError
 from plmray.report.tables.table import RunTable
 from plmray.seeds import derived_rng
 from plmray.stats.effects import (
@@ -36,7 +36,7 @@ def scored(table: RunTable, score: str) -> tuple[RunTable, int]:
     values = table.numbers(score)
     rows = np.flatnonzero(np.isfinite(values))
     if len(rows) == 0:
-        raise DataError([Fault(score, "no run has a score; expected numbers in this column", table.source)])
+        raise DataError.of(score, "no run has a score; expected numbers in this column", table.source)
     return table.where(rows.tolist()), len(values) - len(rows)
 
 
@@ -57,7 +57,7 @@ def shares_rows(
         try:
             found = factor_shares(own.numbers(score), levels, derived_rng(0, "shares"), confidence)
         except ValueError as error:
-            raise DataError([Fault(_where(by, key), str(error), own.source)]) from error
+            raise DataError.of(_where(by, key), str(error), own.source) from error
         rows.append(
             {
                 **dict(zip(by, key, strict=True)),
@@ -85,7 +85,7 @@ def random_shares_rows(
             found = grid_shares(_grid(own, score, candidate, seed_column), confidence)
         if found is None:
             message = "shares need two candidates and one with two runs"
-            raise DataError([Fault(_where(by, key), message, own.source)])
+            raise DataError.of(_where(by, key), message, own.source)
         rows.append(
             {
                 **dict(zip(by, key, strict=True)),
@@ -209,7 +209,7 @@ def _arms(
         if baseline not in arms:
             place = _where(by, key) or factor
             message = f"no run with {factor} = '{baseline}'; found {', '.join(sorted(arms))}"
-            raise DataError([Fault(place, message, own.source)])
+            raise DataError.of(place, message, own.source)
         for level, runs in arms.items():
             if level != baseline:
                 yield key, level, arms[baseline], runs, unit
@@ -255,7 +255,7 @@ def _refuse_repeats(table: RunTable, names: Sequence[str]) -> None:
     for key in zip(*(table.texts(name) for name in names), strict=True):
         if key in seen:
             message = f"two runs with {_where(names, key)}; a seed is one repetition: drop one, or name the column that tells them apart"  # noqa: E501
-            raise DataError([Fault(names[-1], message, table.source)])
+            raise DataError.of(names[-1], message, table.source)
         seen.add(key)
 
 

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from plmray.errors import DataError, Fault, nearest_name
+from plmray.errors import DataError, first_line, nearest_name
 from plmray.storage import layout
 
 MISSING = ("", "nan", "NaN", "NA", "null", "None")
@@ -114,9 +114,8 @@ def _read_text(file: Path) -> tuple[list[str], list[Sequence[Any]]]:
 
 
 def _unreadable(file: Path, reason: str) -> DataError:
-    first = (reason.splitlines() or ["unreadable"])[0]
-    return _fault(str(file), "", f"cannot be read ({first}); expected UTF-8 CSV, TSV or Parquet")
+    return _fault(str(file), "", f"cannot be read ({first_line(reason)}); expected UTF-8 CSV, TSV or Parquet")
 
 
 def _fault(source: str, key: str, message: str) -> DataError:
-    return DataError([Fault(key, message, source)])
+    return DataError.of(key, message, source)

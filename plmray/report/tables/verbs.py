@@ -7,7 +7,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, Literal
 
-from plmray.errors import DataError, Fault
+from plmray.errors import DataError
 from plmray.metrics import METRICS
 from plmray.report.tables import audit as audits
 from plmray.report.tables import findings
@@ -225,7 +225,7 @@ def _names(given: Names) -> tuple[str, ...]:
 
 
 def _usage(message: str) -> DataError:
-    return DataError([Fault("", message)])
+    return DataError.of("", message)
 
 
 def _framed(rows: Any) -> pd.DataFrame:

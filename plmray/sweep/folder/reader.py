@@ -13,7 +13,7 @@ import yaml
 from pydantic import TypeAdapter
 
 from plmray.config.fields.sweep import SweepSpec
-from plmray.errors import FolderError
+from plmray.errors import FolderError, first_line
 from plmray.hashing import SCHEMA_VERSION
 from plmray.redact import redacted
 from plmray.storage import layout
@@ -63,7 +63,7 @@ def read_results(folder: Path) -> list[TrialResult]:
             result = _strict_result().validate_json(path.read_bytes())
             _require_sound(result, path.parent.name)
         except (ValueError, IsADirectoryError) as error:
-            reason = str(error).splitlines()[0]
+            reason = first_line(error)
             logging.getLogger(__name__).warning("%s is no result (%s); its trial counts as not run", path, reason)
         else:
             results.append(result)
@@ -114,7 +114,7 @@ def read_curve(file: Path) -> list[dict[str, Any]]:
     try:
         rows: list[dict[str, Any]] = parquet.read_table(file).to_pylist()
     except (pa.ArrowException, OSError, ValueError) as error:
-        logging.getLogger(__name__).warning("%s is left out: %s", file, str(error).splitlines()[0])
+        logging.getLogger(__name__).warning("%s is left out: %s", file, first_line(error))
         return []
     return [row for row in rows if all(isinstance(row.get(name), int | float) for name in CURVE_NUMBERS)]
 
@@ -161,5 +161,6 @@ def require_schema(folder: Path, address: str = "") -> None:
 
 
 def _damaged(folder: Path, error: Exception) -> FolderError:
-    first_line = (str(error).splitlines() or [type(error).__name__])[0]
-    return FolderError(f"{folder / layout.RESOLVED} cannot be read ({first_line}); restore it, or use another folder")
+    return FolderError(
+        f"{folder / layout.RESOLVED} cannot be read ({first_line(error)}); restore it, or use another folder"
+    )

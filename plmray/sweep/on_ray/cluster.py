@@ -1,6 +1,6 @@
 """Running jobs on Ray: Tune decides when, a source of jobs decides what, a scheduler hook decides how long.
 
-Tune's searcher, scheduler and callback are thin doors to one JobSource that lives in the driver, so that
+Tune's searcher, scheduler and callback are thin adapters of one JobSource that lives in the driver, so that
 Optuna, pruning and results see the same events on Ray as in one process.
 """
 
@@ -19,7 +19,7 @@ from typing import Any, Protocol
 
 from plmray.config.catalog.engines import ENGINES, EngineName
 from plmray.config.fields.sweep import SweepSpec
-from plmray.errors import SetupError
+from plmray.errors import SetupError, first_line
 from plmray.interrupt import StopSignals
 from plmray.sweep.folder.costs import Costs
 from plmray.sweep.on_ray.capacity import living_nodes, shape_of, total, usable_cpus
@@ -137,10 +137,9 @@ class RayCluster:
                 **options,
             )
         except (ConnectionError, RuntimeError, ValueError, ray.exceptions.RayError) as error:
-            first_line = (str(error).splitlines() or [type(error).__name__])[0]
             raise SetupError(
-                f"Ray at {address or 'this machine'} cannot be used ({first_line}). Check the address and that the "
-                "cluster is up; clusters ask for a token by default (RAY_AUTH_MODE=token); plmray doctor looks closer."
+                f"Ray at {address or 'this machine'} cannot be used ({first_line(error)}). Check the address and that "
+                "the cluster is up; clusters ask for a token by default (RAY_AUTH_MODE=token); plmray doctor tells more."
             ) from error
         finally:
             os.environ.pop(GCS_PORT_VARIABLE, None)

@@ -138,14 +138,14 @@ class PackActor:
     def _train(self, host: Host) -> None:
         """Until the process ends. What breaks the host itself is told to every trial that asks."""
         try:
-            self._train_for_ever(host)
+            self._train_until_the_end(host)
         except BaseException as error:
             with self.changed:
                 self.broken = short_trace(error)
                 self.changed.notify_all()
             raise
 
-    def _train_for_ever(self, host: Host) -> None:
+    def _train_until_the_end(self, host: Host) -> None:
         while True:
             self._take_orders(host)
             for news in host.advance():

@@ -1,4 +1,4 @@
-"""Tune's searcher, scheduler and callback as doors to one JobSource in the driver's process."""
+"""Tune's searcher, scheduler and callback, adapted to one JobSource in the driver's process."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class Attempt:
 
 
 class Bridge:
-    """The state the three doors share: which Tune trial computes which job, and its last report.
+    """The state the three adapters share: which Tune trial computes which job, and its last report.
 
     Processes that died are replaced here, as new trials of Tune: Tune's own retries give a trial up at once whose
     reused process was on a lost node, and do not wait.
@@ -193,7 +193,7 @@ def what_went_wrong(trial: Any) -> tuple[str, bool]:
     """In a worker, in its own words; and whether its process was lost."""
     file = trial.pickled_error_file
     if not file or not Path(file).exists():
-        return "the worker died without a word; look into Ray's logs, and at the machine's memory", True
+        return "the worker process ended without an error; look into Ray's logs, and at the machine's memory", True
     with Path(file).open("rb") as stream:
         error = ray.cloudpickle.load(stream)
     cause = getattr(error, "cause", None) or error

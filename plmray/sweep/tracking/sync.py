@@ -8,7 +8,7 @@ from pathlib import Path
 
 from plmray.config.fields.sweep import SweepSpec
 from plmray.config.parameters import flat
-from plmray.errors import SetupError
+from plmray.errors import SetupError, first_line
 from plmray.redact import redacted
 from plmray.report.verdict import Verdict, candidate_summaries
 from plmray.report.write import judge_folder, write_report
@@ -36,7 +36,7 @@ def sync_folder(path: Path, uri: str | None, address: str | None = None) -> tupl
     try:
         mirror.connect()
     except Exception as error:
-        raise SetupError(redacted(f"MLflow at {store} cannot be reached: {str(error).splitlines()[0]}")) from error
+        raise SetupError(redacted(f"MLflow at {store} cannot be reached: {first_line(error)}")) from error
     tags = {"plmray.folder": address or str(path.resolve())}
     tags |= {f"plmray.version.{name}": str(version) for name, version in provenance.software().items()}
     mirror.start_sweep(sweep_params(spec), tags, recorded_tracking(path)["data"])

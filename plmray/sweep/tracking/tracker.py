@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Callable
 
+from plmray.errors import first_line
 from plmray.redact import redacted
 from plmray.sweep.tracking.mirror import Mirror, Refused, logger
 
@@ -80,9 +81,10 @@ class Tracker:
         except Exception as error:
             refused = is_refusal(error)
             if not self._warned:
-                first_line = (str(error).splitlines() or [""])[0][:200]
                 what = "refuses" if refused else "cannot be reached"
-                logger.warning("%s", redacted(f"MLflow at {self.mirror.uri} {what} ({first_line}); the sweep goes on"))
+                logger.warning(
+                    "%s", redacted(f"MLflow at {self.mirror.uri} {what} ({first_line(error)}); the sweep goes on")
+                )
                 self._warned = True
             self._num_refused += refused
             self._connected = self._connected and refused

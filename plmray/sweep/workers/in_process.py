@@ -1,4 +1,4 @@
-"""Running jobs in this process, without Ray: the debugger's door, and the way of a machine that has torch alone."""
+"""Running jobs in this process, without Ray: for debugging, and on a machine that has torch alone."""
 
 from __future__ import annotations
 
