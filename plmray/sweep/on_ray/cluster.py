@@ -139,7 +139,7 @@ class RayCluster:
         except (ConnectionError, RuntimeError, ValueError, ray.exceptions.RayError) as error:
             raise SetupError(
                 f"Ray at {address or 'this machine'} cannot be used ({first_line(error)}). Check the address and that "
-                "the cluster is up; clusters ask for a token by default (RAY_AUTH_MODE=token); plmray doctor tells more."
+                "the cluster is up; clusters want a token by default (RAY_AUTH_MODE=token); plmray doctor says more."
             ) from error
         finally:
             os.environ.pop(GCS_PORT_VARIABLE, None)
