@@ -1,4 +1,7 @@
-"""Splits as token ids and targets in numpy, ready to be cut into batches."""
+"""Splits as token ids and targets in numpy, ready to be cut into batches.
+
+Letters in shapes: n proteins, T tokens of all of them end to end, D width of an embedding.
+"""
 
 from __future__ import annotations
 

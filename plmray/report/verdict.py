@@ -35,7 +35,7 @@ class Verdict:
     """``parameters``: shares of single hyperparameters, None with fewer than ten anchors each (``anchors_missing``).
 
     ``best_of``: what the best of so many blind draws would have been on average. ``importance``: what Optuna's
-    evaluators say of the searched candidates, see ``orchestrate.importance``. ``logarithmic``: parameters that are
+    evaluators say of the searched candidates, see ``sweep.phases.importance``. ``logarithmic``: parameters that are
     sampled on a log scale. ``test_scores``: all metrics of the best candidate. ``hosts``:
     where how many trials trained.
     """

@@ -1,1 +1,1 @@
-"""Facts, one row each: encoders, families of encoders, tasks."""
+"""Facts, one row each: encoders, families, adapters, heads, engines, tasks, recipes."""

@@ -1,1 +1,1 @@
-"""The files of a sweep folder: nothing else knows their names."""
+"""A sweep folder read and written: results, records, costs. The names of its files are in ``storage.layout``."""

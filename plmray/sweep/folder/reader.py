@@ -1,4 +1,4 @@
-"""Reads a sweep folder: settings, results, decisions, curves."""
+"""What a sweep folder holds: settings, results, decisions, curves, the tracking store."""
 
 from __future__ import annotations
 
