@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
+from scipy.stats import qmc
 
 from plmray.config.fields.space import ChoiceDomain, FloatDomain, IntDomain, OrdinalDomain, Parameters, Space
 from plmray.seeds import derived_rng
@@ -17,7 +18,7 @@ from plmray.trials.result import TrialResult
 from plmray.trials.score_grid import ScoreGrid
 
 Domains = Mapping[str, FloatDomain | IntDomain | ChoiceDomain | OrdinalDomain]
-DRAWS = 2048  # points of the space
+DRAWS = 2048  # points of the space, a power of two
 ABSENT = 0.5  # the code of a parameter that does not exist beside the others
 
 
@@ -33,7 +34,6 @@ def shares_of_parameters(
     domains = Space(space)
     settings = {result.candidate_id: result.parameters for result in anchors}
     rng = derived_rng(0, "parameter shares")
-    draws = [np.array([coded(domains, domains.sample(rng)) for _ in range(DRAWS)]) for _ in range(2)]
     return parameter_shares(
         np.array([coded(domains, settings[candidate]) for candidate in grid.candidates]),
         np.array([own.mean() for own in scores]),
@@ -41,10 +41,21 @@ def shares_of_parameters(
         spread.sd.value**2,
         spread.degrees,
         columns_of(domains),
-        (draws[0], draws[1]),
+        even_draws(domains),
         rng,
         confidence,
     )
+
+
+def even_draws(space: Space) -> tuple[Array, Array]:
+    """Two blind samples of a space, (DRAWS, n_columns) each, independent and far more even than random ones.
+
+    Scrambled Sobol points. Source: Owen 1998; for these shares: Saltelli et al. 2010.
+    """
+    points = qmc.Sobol(2 * len(space), seed=derived_rng(0, "points of the space")).random(DRAWS)
+    halves = (points[:, : len(space)], points[:, len(space) :])
+    first, second = (np.array([coded(space, space.at(list(point))) for point in half]) for half in halves)
+    return first, second
 
 
 def anchors_missing(found: int, space: Domains) -> int:

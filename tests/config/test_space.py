@@ -48,3 +48,23 @@ def test_grid_leaves_out_what_a_condition_switches_off() -> None:
 def test_order_in_the_file_does_not_matter_for_conditions() -> None:
     reversed_space = space(rank=DOMAINS["rank"], kind=DOMAINS["kind"])
     assert list(reversed_space.domains) == ["kind", "rank"]
+
+
+def test_even_points_are_drawn_as_blind_draws_are() -> None:
+    """The same values as often: quantiles of both agree, on every scale and under conditions."""
+    own, rng = space(**DOMAINS), np.random.default_rng(0)
+    blind = [own.sample(rng) for _ in range(4000)]
+    even = [own.at(list(rng.uniform(size=len(own)))) for _ in range(4000)]
+    for key in DOMAINS:
+        values = [[draw.get(key) for draw in draws] for draws in (blind, even)]
+        shares = [np.mean([value is None for value in drawn]) for drawn in values]
+        assert abs(shares[0] - shares[1]) < 0.04
+        known = [[value for value in drawn if value is not None] for drawn in values]
+        if isinstance(known[0][0], str):
+            assert abs(known[0].count("lora") / len(known[0]) - known[1].count("lora") / len(known[1])) < 0.04
+        else:
+            logs = [np.log(np.array(drawn, dtype=float)) for drawn in known]
+            assert abs(logs[0].mean() - logs[1].mean()) < 0.1 * logs[0].std()
+            assert logs[0].std() == pytest.approx(logs[1].std(), rel=0.05)
+    for draw in even:
+        assert all(own.domains[key].contains(value) for key, value in draw.items())

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Iterator, Mapping
-from typing import Annotated, Any, Literal, Union
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Annotated, Any, Literal, TypeVar, Union
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 Value = Union[bool, int, float, str]
 Parameters = dict[str, Value]
+Drawn = TypeVar("Drawn")
 
 LARGEST = 1e15  # whole numbers are exact up to here
 
@@ -51,6 +52,12 @@ class FloatDomain(_Domain):
             return self.grid()[int(rng.integers(len(self.grid())))]
         return float(rng.uniform(self.low, self.high))
 
+    def at(self, share: float) -> float:
+        """The value that ``share`` (0 to 1) of all draws lie below."""
+        if self.log:
+            return float(math.exp(math.log(self.low) + share * math.log(self.high / self.low)))
+        return _at(self.grid(), share) if self.step is not None else self.low + share * (self.high - self.low)
+
     def contains(self, value: Value) -> bool:
         return isinstance(value, (int, float)) and not isinstance(value, bool) and self.low <= value <= self.high
 
@@ -86,6 +93,13 @@ class IntDomain(_Domain):
             return int(min(self.high, max(self.low, round(math.exp(exponent)))))
         return self.grid()[int(rng.integers(len(self.grid())))]
 
+    def at(self, share: float) -> int:
+        """The value that ``share`` (0 to 1) of all draws lie below."""
+        if self.log:
+            low, high = math.log(self.low - 0.5), math.log(self.high + 0.5)
+            return int(min(self.high, max(self.low, round(math.exp(low + share * (high - low))))))
+        return _at(self.grid(), share)
+
     def contains(self, value: Value) -> bool:
         return type(value) is int and (self.low <= value <= self.high if self.log else value in self.grid())
 
@@ -106,6 +120,10 @@ class _Values(_Domain):
 
     def sample(self, rng: np.random.Generator) -> Value:
         return self.values[int(rng.integers(len(self.values)))]
+
+    def at(self, share: float) -> Value:
+        """The value that ``share`` (0 to 1) of all draws lie below."""
+        return _at(self.values, share)
 
     def contains(self, value: Value) -> bool:
         return value in self.values
@@ -152,6 +170,14 @@ class Space:
                 parameters[key] = domain.sample(rng)
         return parameters
 
+    def at(self, shares: Sequence[float]) -> Parameters:
+        """The draw at a point of the unit cube, a coordinate a parameter: even points give an even sample."""
+        parameters: Parameters = {}
+        for (key, domain), share in zip(self.domains.items(), shares, strict=True):
+            if domain.is_active(parameters):
+                parameters[key] = domain.at(share)
+        return parameters
+
     def grid(self) -> Iterator[Parameters]:
         """Every combination, in file order, last key fastest. Raises ValueError on a float without step."""
         seen: set[tuple[Any, ...]] = set()
@@ -169,6 +195,10 @@ class Space:
     def grid_points_at_most(self) -> int:
         """Points of the grid, those counted again that differ in inactive parameters alone."""
         return math.prod(domain.grid_size() for domain in self.domains.values())
+
+
+def _at(values: Sequence[Drawn], share: float) -> Drawn:
+    return values[min(int(share * len(values)), len(values) - 1)]
 
 
 def _hashable(value: Any) -> Any:
