@@ -41,18 +41,13 @@ def sweep(rng: np.random.Generator, anchors: int, seeds: int) -> tuple[list[Tria
 
 def by_regression(place: np.ndarray, scores: np.ndarray) -> list[float]:
     """First-order shares of one run's variance by orthogonal Legendre polynomials, least squares: nothing of ours."""
-    columns, owner = [np.ones(len(place))], [-1]
-    for j, degree in ((0, 4), (1, 2), (2, 4)):
-        for power in range(1, degree + 1):
-            columns.append(np.polynomial.Legendre.basis(power)(2 * place[:, j] - 1))
-            owner.append(j)
+    terms = [(j, power) for j, degree in ((0, 4), (1, 2), (2, 4)) for power in range(1, degree + 1)]
+    columns = [np.ones(len(place)), *(np.polynomial.Legendre.basis(p)(2 * place[:, j] - 1) for j, p in terms)]
     found, *_ = np.linalg.lstsq(np.stack(columns, axis=1), scores.mean(axis=1), rcond=None)
     rng = np.random.default_rng(1)
     fresh = np.column_stack([rng.uniform(size=20_000), rng.integers(3, size=20_000) / 2, rng.uniform(size=20_000)])
     parts = np.zeros((3, len(fresh)))
-    for value, j, (power, _) in zip(
-        found[1:], owner[1:], [(p, 0) for p in (1, 2, 3, 4, 1, 2, 1, 2, 3, 4)], strict=True
-    ):
+    for value, (j, power) in zip(found[1:], terms, strict=True):
         parts[j] += value * np.polynomial.Legendre.basis(power)(2 * fresh[:, j] - 1)
     noise = float(scores.var(axis=1, ddof=1).mean())
     total = parts.sum(axis=0).var() + noise
