@@ -46,6 +46,15 @@ class Metric:
             return bool((np.ptp(targets, axis=0) > 0).any())
         return self.needs == "nothing" or kind == "classification" or bool(targets.any())
 
+    def error_over(self, score: float, count: int) -> float | None:
+        """Standard error of a score over ``count`` proteins drawn alike; None where it has no simple form.
+
+        Correlations by Fisher's z with 1.03 / √(n - 3) (Fieller et al. 1957, for ranks); accuracies binomial.
+        """
+        if self.name in ("spearman", "pearson") and count > 3:
+            return 1.03 * (1 - score**2) / math.sqrt(count - 3)
+        return math.sqrt(score * (1 - score) / count) if self.name == "accuracy" else None
+
     @property
     def sign(self) -> float:
         """+1 where larger is better, -1 where smaller is better."""

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import math
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
+from plmray.config.fields.space import ChoiceDomain, OrdinalDomain
+from plmray.metrics import Metric
+from plmray.report.parameters import Domains, position
 from plmray.stats.spread import UNEQUAL_BELOW, SeedSpread
 from plmray.stats.surrogate import ParameterShares
 from plmray.stats.variance import seed_main_effect
@@ -16,6 +20,9 @@ if TYPE_CHECKING:
     from plmray.report.rows import CandidateRow
 
 INFORMS_FROM = 0.3  # rank correlation of validation with test
+EDGE, NEAR_EDGE = 0.1, 1 / 3  # parts of a range at its end: for the best candidate, for the second
+FEW_PROTEINS = 100
+GAP = 5.0  # seed SDs between validation and test
 
 
 def cautions_of(
@@ -27,9 +34,16 @@ def cautions_of(
     contest: Contest | None,
     test_correlation: float,
     parameters: ParameterShares | None,
+    metric: Metric,
+    space: Domains,
+    proteins: Mapping[str, int],
 ) -> Iterable[str]:
+    """``proteins``: how many each split has, where that is known."""
     yield from _of_selection(results, phase, rows)
     yield from _of_seeds(rows, grid, spread)
+    yield from _of_edges(rows, space)
+    yield from _of_proteins(rows, metric, proteins)
+    yield from _of_gap(rows, metric, spread)
     if any(r.test_scores and r.test_score is None for r in results):
         yield "the objective is undefined on the test proteins (all alike, or none positive): it has no test score"
     if contest is not None and contest.flips_on is not None:
@@ -39,8 +53,8 @@ def cautions_of(
         )
     if test_correlation < INFORMS_FROM:
         yield (
-            f"validation hardly informs the test here (rank correlation {test_correlation:.2f} over trials): the best "
-            "on validation need not be the best on test"
+            f"validation hardly informs the test here (rank correlation {test_correlation:.2f} over candidates): the "
+            "best on validation need not be the best on test"
         )
     if parameters is not None and parameters.lack_of_fit_p < 0.05:
         yield (
@@ -51,6 +65,45 @@ def cautions_of(
         kinds = sorted({str(r.provenance[name]) for r in results if name in r.provenance})
         if len(kinds) > 1:
             yield f"trials come from more than one {what}: {', '.join(kinds)}"
+
+
+def _of_edges(rows: Sequence[CandidateRow], space: Domains) -> Iterable[str]:
+    """Parameters whose two best candidates lie at one end of what was searched: the best may lie beyond."""
+    for key, domain in space.items():
+        own = [row.parameters[key] for row in rows[:2] if key in row.parameters]
+        if (
+            isinstance(domain, ChoiceDomain)
+            or len(own) < 2
+            or (isinstance(domain, OrdinalDomain) and len(domain.values) < 3)
+        ):
+            continue
+        first, second = (position(domain, value) for value in own)
+        for end, far, near in (("low", 1 - first, 1 - second), ("high", first, second)):
+            if far >= 1 - EDGE and near >= 1 - NEAR_EDGE:
+                shown = f"{own[0]:.3g}" if isinstance(own[0], float) else own[0]
+                yield f"the best values of {key} lie at the {end} end of its range ({shown}): extend it"
+
+
+def _of_proteins(rows: Sequence[CandidateRow], metric: Metric, proteins: Mapping[str, int]) -> Iterable[str]:
+    """Splits so small that which proteins they hold moves the score, whatever the seeds say."""
+    for split, mean in (("validation", rows[0].mean), ("test", rows[0].test_mean)) if rows else ():
+        count = proteins.get(split, 0)
+        if 0 < count < FEW_PROTEINS and math.isfinite(mean.value):
+            error = metric.error_over(mean.value, count)
+            much = f": by chance of the proteins alone {mean.value:.2f} is ± {1.96 * error:.2f}" if error else ""
+            yield f"the {split} set has {count} proteins{much}; intervals here are over seeds, on these very proteins"
+
+
+def _of_gap(rows: Sequence[CandidateRow], metric: Metric, spread: SeedSpread) -> Iterable[str]:
+    if not rows or not math.isfinite(rows[0].test_mean.value) or not spread.degrees:
+        return
+    gap = metric.sign * (rows[0].mean.value - rows[0].test_mean.value)
+    if abs(gap) > GAP * spread.sd.value and abs(gap) > 0.03 * max(1.0, abs(rows[0].mean.value)):
+        side = "above" if gap > 0 else "below"
+        yield (
+            f"validation is {abs(gap):.3f} {side} the test for the best candidate, {abs(gap) / spread.sd.value:.0f} "
+            "seed SDs: the two sets differ, so a validation score does not say what to expect on the test"
+        )
 
 
 def _of_selection(results: Sequence[TrialResult], phase: str, rows: Sequence[CandidateRow]) -> Iterable[str]:

@@ -205,7 +205,7 @@ def _stream_lines(verdict: Verdict) -> Iterator[str]:
 
 def _test_lines(verdict: Verdict) -> Iterator[str]:
     if math.isfinite(verdict.test_correlation):
-        yield f"Rank correlation of validation and test over trials: {verdict.test_correlation:.2f}."
+        yield f"Rank correlation of validation and test over candidates: {verdict.test_correlation:.2f}."
         yield ""
     if len(verdict.best_of) > 1:
         shown = ", ".join(f"{number(value)} of {n}" for n, value in verdict.best_of.items())

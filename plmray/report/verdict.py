@@ -75,10 +75,11 @@ def judge(
     space: Domains | None = None,
     decisions: Sequence[Mapping[str, Any]] = (),
     importance: Mapping[str, Any] | None = None,
+    proteins: Mapping[str, int] | None = None,
 ) -> Verdict:
     """The verdict of a sweep: from the replicate phase where there is one, else from the search.
 
-    Validation scores rank; test scores are shown and rank nothing.
+    Validation scores rank; test scores are shown and rank nothing. ``proteins``: of each split.
     """
     results = in_order(results)
     phase = "replicate" if any(r.phase == "replicate" for r in selection.scored(results)) else "search"
@@ -89,7 +90,7 @@ def judge(
     contest = contest_of(rows, grid, ranking, sign, confidence)
     spread = pooled_seed_sd(ScoreGrid.from_results(judged).by_candidate(), confidence)
     anchor_grid = ScoreGrid.from_results(anchors)
-    correlation = rank_correlation(judged)
+    correlation = rank_correlation(rows)
     shares = grid_shares(anchor_grid.scores, confidence) if anchors else None
     parameters = shares_of_parameters(anchors, space, confidence) if space else None
     if parameters is not None and shares is not None:
@@ -115,7 +116,21 @@ def judge(
         confidence=confidence,
         logarithmic=tuple(key for key, domain in (space or {}).items() if getattr(domain, "log", False)),
         test_scores=test_scores_of(judged, rows[0].candidate_id, confidence) if rows else None,
-        warnings=tuple(cautions_of(results, phase, rows, grid, spread, contest, correlation, parameters)),
+        warnings=tuple(
+            cautions_of(
+                results,
+                phase,
+                rows,
+                grid,
+                spread,
+                contest,
+                correlation,
+                parameters,
+                METRICS[metric],
+                space or {},
+                proteins or {},
+            )
+        ),
     )
 
 
@@ -153,10 +168,12 @@ def streams_of(results: Sequence[TrialResult], confidence: float = 0.95) -> Stre
     return stream_shares(whole, by_stream, confidence)
 
 
-def rank_correlation(judged: Sequence[TrialResult]) -> float:
-    """Spearman's correlation of validation and test over trials; NaN with fewer than five that have both."""
-    both = [(r.score, r.test_score) for r in judged if r.score is not None and r.test_score is not None]
-    pairs = np.array([pair for pair in both if np.isfinite(pair).all()])
+def rank_correlation(rows: Sequence[CandidateRow]) -> float:
+    """Spearman's correlation of mean validation and test scores over candidates; NaN with fewer than five.
+
+    Over candidates, not trials: seeds of one candidate say nothing of which candidate to choose.
+    """
+    pairs = np.array([(r.mean.value, r.test_mean.value) for r in rows if math.isfinite(r.test_mean.value)])
     if len(pairs) < 5 or np.ptp(pairs[:, 0]) == 0 or np.ptp(pairs[:, 1]) == 0:
         return math.nan
     from scipy import stats

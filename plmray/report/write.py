@@ -15,7 +15,7 @@ from plmray.report.verdict import Verdict, judge
 from plmray.storage import layout
 from plmray.storage.atomic import write_atomic
 from plmray.sweep.folder.costs import costs_summary, read_costs
-from plmray.sweep.folder.reader import read_curves, read_decisions, read_importance
+from plmray.sweep.folder.reader import read_counts, read_curves, read_decisions, read_importance
 from plmray.trials import selection
 from plmray.trials.result import TrialResult, in_order
 
@@ -29,6 +29,7 @@ def judge_folder(folder: Path, spec: SweepSpec, results: Sequence[TrialResult], 
         space=spec.space,
         decisions=read_decisions(folder),
         importance=read_importance(folder),
+        proteins=read_counts(folder),
     )
 
 

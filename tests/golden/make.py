@@ -1,5 +1,7 @@
 """Makes the golden data anew: `python -m tests.golden.make`, where numbers change under a new SCHEMA_VERSION alone.
 
+`python -m tests.golden.make judge` only judges the finished sweep again, where a report says something else on purpose.
+
 ``ids.json``: candidate and trial ids of settings of every kind. ``sweep``: a finished sweep folder; ``bundle``: its
 winner; ``predictions.csv``: what the bundle says of ``toy.csv``'s test proteins; all as the version in
 ``VERSION`` wrote them.
@@ -10,6 +12,7 @@ from __future__ import annotations
 import json
 import shutil
 import socket
+import sys
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -21,7 +24,9 @@ from plmray.config.load import load_sweep
 from plmray.data.datasets import load_data
 from plmray.hashing import SCHEMA_VERSION
 from plmray.plan.prepare import make_identifier
+from plmray.report.write import judge_folder, to_json
 from plmray.sweep.driver import run_sweep
+from plmray.sweep.folder.reader import load_resolved, read_results
 from plmray.sweep.options import RunOptions
 from plmray.trials.trial import Trial
 from tests.examples import write_toy
@@ -57,6 +62,15 @@ def ids() -> dict[str, dict[str, str]]:
     return found
 
 
+def judge_again() -> None:
+    """Write ``sweep/report.json`` anew, where a verdict says something else on purpose; the results stay."""
+    folder = HERE / "sweep"
+    old = json.loads((folder / "report.json").read_text())
+    verdict = judge_folder(folder, load_resolved(folder), read_results(folder))
+    new = json.loads(to_json(verdict, "golden")) | {"costs": old["costs"]}
+    (folder / "report.json").write_text(json.dumps(new, indent=1))
+
+
 def main() -> None:
     for name in ("sweep", "bundle"):
         shutil.rmtree(HERE / name, ignore_errors=True)
@@ -82,4 +96,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    judge_again() if sys.argv[1:] == ["judge"] else main()

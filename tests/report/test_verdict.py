@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 
 from plmray.config.fields.space import ChoiceDomain, FloatDomain
+from plmray.metrics import METRICS
 from plmray.report.headline import headline
 from plmray.report.html import page
 from plmray.report.markdown import markdown
@@ -309,3 +310,52 @@ def test_a_bar_in_a_name_breaks_no_table() -> None:
 )
 def test_without_a_winner_the_reason_is_told(results: list[TrialResult], words: str) -> None:
     assert words in headline(judge(results, "spearman"))
+
+
+def cautions(results: Sequence[TrialResult], metric: str = "spearman", **facts: Any) -> str:
+    return "\n".join(judge(results, metric, **facts).warnings)
+
+
+def test_a_best_value_at_the_end_of_its_range_is_told() -> None:
+    def told(score: Callable[[float], float]) -> str:
+        results = []
+        for number, exponent in enumerate(np.linspace(-4, -2, 13)):
+            parameters = {"optimizer.lr": float(10**exponent), "head.kind": "dense"}
+            results += [trial(f"c{number}", s, score(exponent) + 0.001 * s, parameters=parameters) for s in range(3)]
+        return cautions(results, space=SPACE)
+
+    assert "the best values of optimizer.lr lie at the high end of its range (0.01)" in told(lambda rate: rate)
+    assert "at the low end of its range (0.0001)" in told(lambda rate: -rate) and "head.kind" not in told(lambda r: r)
+    assert "end of its range" not in told(lambda rate: -((rate + 3) ** 2))
+
+
+def test_few_proteins_are_told_with_what_they_are_worth() -> None:
+    """Against the spread of Spearman's correlation over drawn sets of as many proteins."""
+    from scipy import stats
+
+    own = [trial("a", s, 0.60 + 0.01 * s, 0.60 + 0.01 * s) for s in range(3)]
+    told = cautions(own, proteins={"validation": 24, "test": 2000})
+    assert "the validation set has 24 proteins: by chance of the proteins alone 0.61 is ± 0.28" in told
+    assert "the test set" not in told
+    assert "proteins" not in cautions(own) and "the test set" not in cautions(own, proteins={"test": 100})
+    rng = np.random.default_rng(0)
+    for truth, count in ((0.6, 24), (0.2, 60), (0.85, 40)):
+        pairs = rng.multivariate_normal([0, 0], [[1, truth], [truth, 1]], size=(3000, count))
+        found = [float(stats.spearmanr(pair[:, 0], pair[:, 1]).statistic) for pair in pairs]
+        assert METRICS["spearman"].error_over(float(np.mean(found)), count) == pytest.approx(np.std(found), rel=0.12)
+
+
+def test_a_gap_between_validation_and_test_is_told() -> None:
+    def pair(gap: float) -> list[TrialResult]:
+        return [trial(c, s, 0.9 + 0.01 * s, 0.9 + 0.01 * s - gap) for c in "ab" for s in range(4)]
+
+    assert "validation is 0.150 above the test for the best candidate, 12 seed SDs" in cautions(pair(0.15))
+    assert "below the test" in cautions(pair(-0.1)) and "seed SDs" not in cautions(pair(0.02))
+
+
+def test_validation_is_held_to_the_test_over_candidates_and_never_over_the_seeds_of_one() -> None:
+    """Version 0.1.0 took five seeds of one candidate for a statement about choosing candidates."""
+    rng = np.random.default_rng(3)
+    alone = [trial("a", s, 0.8 + 0.01 * rng.normal(), 0.8 + 0.01 * rng.normal()) for s in range(12)]
+    verdict = judge(alone, "spearman")
+    assert math.isnan(verdict.test_correlation) and "hardly informs" not in "\n".join(verdict.warnings)

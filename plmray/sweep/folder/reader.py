@@ -98,6 +98,19 @@ def read_importance(folder: Path) -> dict[str, Any] | None:
     return read_json(file, "remove it; the next --resume makes it again") if file.exists() else None
 
 
+def read_counts(folder: Path) -> dict[str, int]:
+    """How many proteins each split has; of a task of residues and where it is unknown nothing.
+
+    Folders of 0.1.0 do not say which of the two a task is.
+    """
+    file = folder / layout.DATA
+    facts = read_json(file, "resume the sweep once, and it is written again") if file.exists() else {}
+    counts = facts.get("counts")
+    if facts.get("level") != "protein" or not isinstance(counts, dict):
+        return {}
+    return {str(name): count for name, count in counts.items() if type(count) is int}
+
+
 def read_curves(folder: Path, trials: Iterable[str]) -> dict[str, list[dict[str, Any]]]:
     """Evaluations of those trials that have some that can be read, by trial id."""
     found = {trial: read_curve(layout.trial_folder(folder, trial) / layout.CURVE) for trial in trials}

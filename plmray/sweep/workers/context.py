@@ -59,6 +59,7 @@ def facts_of(data: ProteinData, bench: Bench) -> dict[str, Any]:
     return {
         "hash": data.hash,
         "counts": data.counts(),
+        "level": data.level,
         "classes": list(data.classes),
         "window": list(data.window),
         "notes": list(data.notes),
