@@ -55,7 +55,7 @@ def shares(
     if candidate is not None and factors:
         raise click.UsageError("give --factor or --candidate, not both")
     _require(table, candidate or factors, "--factor or --candidate")
-    _tell_unscored(table, score)
+    _tell(table, score, (*factors, *((candidate,) if candidate else ()), *by))
     rows = verbs.shares_rows(table, score, factors, candidate, seed_column, by, confidence)
     print_rows(rows if form == "json" else [verbs.flat(row) for row in rows], form)
 
@@ -104,7 +104,7 @@ def delta(
         raise click.UsageError("--mode paper is unpaired; drop --pair-by")
     if mode == "paper" and confidence != 0.95:
         raise click.UsageError("--mode paper knows 95 % alone; drop --confidence")
-    _tell_unscored(table, score)
+    _tell(table, score, (factor, *by))
     print_rows(verbs.delta_rows(table, score, factor, baseline, by, mode, confidence, pair_by), form)
 
 
@@ -128,7 +128,7 @@ def seeds_needed(
     """Seeds an arm that find the observed Δ (noisy), and the smallest difference of interest."""
     from plmray.report.tables import findings, verbs
 
-    _tell_unscored(table, score)
+    _tell(table, score, (factor, *by))
     runs = verbs.runs_of(table, score)
     print_rows(findings.seeds_needed_rows(runs, score, factor, baseline, by, confidence, power, alpha, effect), form)
 
@@ -154,7 +154,9 @@ def rank(
     from plmray.report.tables import verbs
 
     _require(table, candidate, "--candidate")
-    _tell_unscored(table, score)
+    _tell(table, score, (*candidate, *by))
+    if not minimize and not table.is_dir() and verbs.is_error(score):
+        click.echo(f"{score}: smaller is taken to be better", err=True)
     print_rows(verbs.rank_rows(table, score, candidate, by, minimize, confidence), form)
 
 
@@ -178,7 +180,7 @@ def audit(
     """Find scores that were chosen on the test set."""
     from plmray.report.tables import verbs
 
-    _tell_unscored(table, score)
+    _tell(table, score)
     tree = verbs.audit_tree(table, curves, score, keys, valid_loss, test_score)
     if form == "json":
         print_tree(tree)
@@ -189,11 +191,14 @@ def audit(
     click.echo(f"{summary['n_runs']} runs: {counts}; in {summary['both']} both rules meet in one evaluation")
 
 
-def _tell_unscored(table: Path, score: str) -> None:
+def _tell(table: Path, score: str, named: tuple[str, ...] = ()) -> None:
+    """What a reader of the rows must know, on stderr."""
     from plmray.report.tables import verbs
 
     if count := verbs.unscored(table, score):
         click.echo(f"{count} runs without a score are left out", err=True)
+    for message in verbs.mixed_columns(table, score, named) if named else ():
+        click.echo(f"mind: {message}", err=True)
 
 
 def _require(table: Path, given: Any, option: str) -> None:

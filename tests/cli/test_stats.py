@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import pyarrow as pa
 import pytest
 from click.testing import CliRunner
@@ -42,6 +44,59 @@ def test_parquet_and_csv_say_the_same() -> None:
     assert [row["delta"] for row in from_csv] == pytest.approx([10.0, 10.0])
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        RUNS.replace(",", ";"),
+        RUNS.replace(",", "\t"),
+        RUNS.replace(",", ";").replace(".", ","),
+        re.sub(r"(0\.\d+)$", lambda found: f"{100 * float(found[1]):.6g} %", RUNS, flags=re.M),
+    ],
+    ids=["semicolons", "tabs", "decimal commas", "percent signs"],
+)
+def test_tables_as_people_write_them(text: str) -> None:
+    for found, expected in zip(call(text, *DELTA), call(RUNS, *DELTA), strict=True):
+        assert found["delta"] == pytest.approx(expected["delta"]) and found["verdict"] == expected["verdict"]
+
+
+def test_some_percent_signs_are_refused() -> None:
+    message = call(RUNS + "A,lora,4,61 %\n", *DELTA, code=2)
+    assert "row 1 has no % and others have" in message
+
+
+def test_a_wide_table_is_told_how_to_become_long() -> None:
+    wide = "model,training,seed_1,seed_2,seed_3\nA,frozen,.5,.6,.7\nA,lora,.6,.7,.8\n"
+    message = call(wide, *DELTA, code=2)
+    assert "pandas.melt(table, id_vars=['model', 'training'], var_name='seed', value_name='score')" in message
+    melted = pd.melt(pd.read_csv("runs.csv"), id_vars=["model", "training"], var_name="seed", value_name="score")
+    melted.to_csv("long.csv", index=False)
+    assert call(RUNS, DELTA[0], "long.csv", *DELTA[2:])[0]["delta"] == pytest.approx(10.0)
+
+
+def test_a_column_that_nobody_named_is_minded() -> None:
+    """The published runs without --by task gave the seed 93 %."""
+    text = "task,training,seed,score\n" + "".join(
+        f"{task},{arm},{seed},{0.3 * n + 0.01 * seed + 0.05 * (arm == 'lora')}\n"
+        for n, task in enumerate(("gb1", "aav", "gfp"))
+        for arm in ("frozen", "lora")
+        for seed in (1, 2, 3)
+    )
+    Path("runs.csv").write_text(text)
+
+    def told(*options: str) -> str:
+        return CliRunner().invoke(cli, ["stats", "shares", "runs.csv", "--factor", "training", *options]).stderr
+
+    assert "mind: 'task' has up to 3 values among runs that count as repetitions" in told()
+    assert "mind" not in told("--by", "task") and "mind" not in told("--factor", "task")
+
+
+def test_errors_are_ranked_smallest_first() -> None:
+    Path("runs.csv").write_text(RUNS.replace("score", "test_rmse"))
+    arguments = ["stats", "rank", "runs.csv", "--candidate", "training", "--score", "test_rmse", "-f", "json"]
+    result = CliRunner().invoke(cli, arguments, catch_exceptions=False)
+    assert json.loads(result.stdout)[0]["training"] == "frozen" and "smaller is taken to be better" in result.stderr
+
+
 def test_scores_beyond_one_keep_their_unit() -> None:
     large = RUNS.replace(",0.", ",7.")
     assert call(large, *DELTA)[0]["delta"] == pytest.approx(0.1)
@@ -52,7 +107,7 @@ def test_shared_seeds_pair() -> None:
     assert [row["paired"] for row in rows] == [False, True]  # without any residual there is no correlation to see
 
 
-def test_labels_are_read_as_written_and_units_by_group() -> None:
+def test_labels_are_read_as_written_and_all_rows_have_one_unit() -> None:
     text = "task,arm,seed,score\n" + "".join(
         f"{task},{arm},{seed},{scale * (0.5 + 0.1 * (arm == 'false') + 0.01 * seed)}\n"
         for task, scale in (("a", 1), ("b", 10))
@@ -61,7 +116,10 @@ def test_labels_are_read_as_written_and_units_by_group() -> None:
     )
     rows = call(text, "delta", "runs.csv", "--factor", "arm", "--baseline", "0.001", "--by", "task", "-f", "json")
     assert [row["level"] for row in rows] == ["false", "false"]
-    assert [row["delta"] for row in rows] == pytest.approx([10.0, 1.0])
+    # One unit for all rows: points in one and raw numbers in the next would be compared by eye.
+    assert [row["delta"] for row in rows] == pytest.approx([0.1, 1.0])
+    assert {row["unit"] for row in rows} == {"score"}
+    assert {row["unit"] for row in call(RUNS, *DELTA)} == {"points"}
 
 
 def test_logs_that_no_key_tells_apart_are_refused() -> None:

@@ -110,7 +110,8 @@ def delta_rows(
 ) -> list[Row]:
     """Every other level of ``factor`` against ``baseline``, a row for each and every combination of ``by``.
 
-    In percentage points where all scores of a combination lie within ±1. p values are adjusted over all rows.
+    In percentage points where all scores of the table lie within ±1, in all rows or in none: ``unit`` says which. p
+    values are adjusted over all rows.
     """
     rows = []
     for key, level, first, second, unit in _arms(table, score, factor, baseline, by):
@@ -123,6 +124,7 @@ def delta_rows(
         else:
             found = welch_delta(low, high, confidence)
         row = {**dict(zip(by, key, strict=True)), **_delta_row(found), "level": level}
+        row["unit"] = "points" if unit == PERCENT else "score"
         if pair_by is not None:
             row |= {"paired": found.paired, "seed_correlation": correlation}
         scale = (
@@ -202,8 +204,8 @@ def rank_rows(
 def _arms(
     table: RunTable, score: str, factor: str, baseline: str, by: Sequence[str]
 ) -> Iterable[tuple[tuple[str, ...], str, RunTable, RunTable, float]]:
+    unit = unit_factor(table.numbers(score))
     for key, own in table.groups(by):
-        unit = unit_factor(own.numbers(score))
         arms = {level[0]: runs for level, runs in own.groups([factor])}
         baseline = _spelled(baseline, arms)
         if baseline not in arms:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Iterator, Sequence
+import re
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -28,22 +29,32 @@ class RunTable:
         return len(next(iter(self.columns.values()), []))
 
     def column(self, name: str) -> list[Any]:
-        """Raises DataError naming the nearest column where there is none."""
+        """Raises DataError naming the nearest column where there is none, and how to melt a wide table."""
         if name not in self.columns:
-            raise _fault(self.source, name, f"no such column; {nearest_name(name, self.columns)}")
+            seeds = [
+                own for own in self.columns if re.fullmatch(r"(seed|run|rep(licate)?|fold)?[\s_.-]*\d+", own, re.I)
+            ]
+            raise _fault(self.source, name, _wide(name, seeds, self.columns) or nearest(name, self.columns))
         return self.columns[name]
 
     def numbers(self, name: str) -> NDArray[np.float64]:
-        """A column as numbers, NaN where empty. Raises DataError naming the first row that is none."""
-        values = np.full(len(self), np.nan)
+        """A column as numbers, NaN where empty; ``51,2`` is 51.2, and ``51.2 %`` is .512 where all have the sign.
+
+        Raises DataError naming the first row that is none.
+        """
+        values, percent = np.full(len(self), np.nan), np.zeros(len(self), bool)
         for row, value in enumerate(self.column(name)):
             if value is None or (isinstance(value, str) and value.strip() in MISSING):
                 continue
             try:
-                values[row] = float(value)
+                values[row], percent[row] = as_number(value)
             except (TypeError, ValueError):
                 raise _fault(self.source, name, f"row {row + 1} holds {value!r}; expected a number") from None
-        return values
+        mixed = percent.any() and not percent[np.isfinite(values)].all()
+        if mixed:
+            row = int(np.flatnonzero(np.isfinite(values) & ~percent)[0])
+            raise _fault(self.source, name, f"row {row + 1} has no % and others have; write all of them alike")
+        return values / 100 if percent.any() else values
 
     def texts(self, name: str) -> list[str]:
         """A column of labels. Raises DataError naming the first empty one."""
@@ -103,7 +114,9 @@ def _read_text(file: Path) -> tuple[list[str], list[Sequence[Any]]]:
     """Every cell as it is written: a label '1e-3' or 'true' stays one."""
     try:
         with file.open(encoding="utf-8-sig", newline="") as stream:
-            header, *rows = csv.reader(stream, delimiter="\t" if file.suffix == ".tsv" else ",") or [[]]
+            first = stream.readline()
+            stream.seek(0)
+            header, *rows = csv.reader(stream, delimiter=delimiter_of(first)) or [[]]
     except (UnicodeDecodeError, csv.Error, ValueError) as error:
         raise _unreadable(file, str(error)) from error
     rows = [row for row in rows if row]
@@ -111,6 +124,38 @@ def _read_text(file: Path) -> tuple[list[str], list[Sequence[Any]]]:
         if len(row) != len(header):
             raise _unreadable(file, f"row {number} has {len(row)} fields, the header {len(header)}")
     return header, list(rows)
+
+
+def delimiter_of(header: str) -> str:
+    """What a header's names are parted by: the most frequent of comma, semicolon and tab outside quotes."""
+    outside = re.sub(r'"[^"]*"', "", header)
+    return max((",", ";", "\t"), key=outside.count)
+
+
+def as_number(value: Any) -> tuple[float, bool]:
+    """A number as people write it, and whether a percent sign follows. Raises ValueError or TypeError."""
+    if not isinstance(value, str):
+        return float(value), False
+    text = value.strip()
+    number = text.removesuffix("%").strip()
+    if re.fullmatch(r"[-+]?\d+,\d+([eE][-+]?\d+)?", number):
+        number = number.replace(",", ".")
+    return float(number), text.endswith("%")
+
+
+def nearest(name: str, columns: Iterable[str]) -> str:
+    return f"no such column; {nearest_name(name, columns)}"
+
+
+def _wide(name: str, seeds: Sequence[str], columns: Iterable[str]) -> str | None:
+    """What to do with a table that has a column a seed, where it has."""
+    if len(seeds) < 2:
+        return None
+    kept = ", ".join(repr(own) for own in columns if own not in seeds)
+    return (
+        f"no such column, and {', '.join(seeds[:3])} … look like one column a seed: make it long, a row a run, with "
+        f"pandas.melt(table, id_vars=[{kept}], var_name='seed', value_name={name!r})"
+    )
 
 
 def _unreadable(file: Path, reason: str) -> DataError:

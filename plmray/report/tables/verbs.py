@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, Literal
@@ -12,7 +13,7 @@ from plmray.metrics import METRICS
 from plmray.report.tables import audit as audits
 from plmray.report.tables import findings
 from plmray.report.tables.findings import Row, scored
-from plmray.report.tables.table import RunTable, read_runs
+from plmray.report.tables.table import RunTable, as_number, read_runs
 from plmray.stats.effects import Mode
 from plmray.sweep.folder.reader import load_resolved
 from plmray.trials import selection
@@ -40,6 +41,7 @@ def shares(
     folder needs neither: its random candidates in the replicate phase. Source: components of variance of crossed
     designs; intervals resample runs within cells. Raises DataError where the table does not hold such a design.
     """
+    _warn(table, score, (*_names(factors), *_names(candidate or ()), *_names(by)), bool(factors or candidate))
     return _framed(map(flat, shares_rows(table, score, factors, candidate, seed_column, by, confidence)))
 
 
@@ -56,8 +58,9 @@ def delta(
 ) -> pd.DataFrame:
     """Δ of every level of ``factor`` against ``baseline``, with interval, p and verdict.
 
-    In percentage points where all scores lie within ±1. ``mode`` paper: as in Schmirler et al. 2024, Figure 1.
+    In percentage points where all scores lie within ±1 (``unit``). ``mode`` paper: as in Schmirler et al. 2024.
     """
+    _warn(table, score, (factor, *_names(by)))
     return _framed(delta_rows(table, score, factor, baseline, by, mode, confidence, pair_by))
 
 
@@ -71,6 +74,7 @@ def rank(
     confidence: float = 0.95,
 ) -> pd.DataFrame:
     """Candidates by their mean over seeds, best first, with the probability that each is the best."""
+    _warn(table, score, (*_names(candidate), *_names(by)), bool(candidate))
     return _framed(rank_rows(table, score, candidate, by, minimize, confidence))
 
 
@@ -87,6 +91,7 @@ def seeds_needed(
     effect: float | None = None,
 ) -> pd.DataFrame:
     """Seeds an arm that would find the observed Δ, and the smallest difference of interest ``effect``."""
+    _warn(table, score, (factor, *_names(by)))
     runs = runs_of(table, score)
     rows = findings.seeds_needed_rows(runs, score, factor, baseline, _names(by), confidence, power, alpha, effect)
     return _framed(rows)
@@ -151,7 +156,9 @@ def delta_rows(
 def rank_rows(table: Source, score: str, candidate: Names, by: Names, minimize: bool, confidence: float) -> list[Row]:
     """The rows of ``rank``."""
     named = _names(candidate) or (_candidate_of(table, "candidate"),)
-    return findings.rank_rows(runs_of(table, score), score, named, _names(by), _sign(table, minimize), confidence)
+    return findings.rank_rows(
+        runs_of(table, score), score, named, _names(by), _sign(table, score, minimize), confidence
+    )
 
 
 def audit_tree(
@@ -167,6 +174,39 @@ def runs_of(source: Source, score: str, anchors: bool = False) -> RunTable:
     """The runs that have a score; of a sweep folder what a verdict compares, or its ``anchors`` alone."""
     runs, _ = scored(table_of(source), score)
     return _of_sweep(runs, anchors) if is_folder(source) else runs
+
+
+def mixed_columns(source: Source, score: str, named: Names) -> Iterator[str]:
+    """What nobody named and yet differs between runs that count as repetitions: its spread passes for the seed's.
+
+    ``named``: factors, candidates and ``by``. Texts with two values or more in a cell; not names of runs.
+    """
+    if is_folder(source):
+        return
+    table = scored(table_of(source), score)[0]
+    keys = list(zip(*(table.texts(name) for name in _names(named)), strict=True)) or [()] * len(table)
+    for name, values in table.columns.items():
+        texts = [str(value) for value in values]
+        if (
+            name in (score, *_names(named))
+            or len(set(texts)) > len(texts) / 2
+            or _is_number(values)
+            or "seed" in name.lower()
+        ):
+            continue
+        cells: dict[tuple[str, ...], set[str]] = {}
+        for key, text in zip(keys, texts, strict=True):
+            cells.setdefault(key, set()).add(text)
+        most = max(len(found) for found in cells.values())
+        if most > 1:
+            yield f"'{name}' has up to {most} values among runs that count as repetitions: name it (by), or drop some"
+
+
+def is_error(score: str) -> bool:
+    """Whether a column of scores is one where smaller is better, by its name."""
+    name = score.lower().rsplit(".", 1)[-1]
+    known = METRICS.get(name)
+    return known.direction == "minimize" if known else any(word in name for word in ("loss", "rmse", "perplexity"))
 
 
 def unscored(source: Source, score: str) -> int:
@@ -207,17 +247,29 @@ def _of_sweep(runs: RunTable, anchors: bool) -> RunTable:
     return runs.where([row.place for row in chosen])
 
 
-def _sign(source: Source, minimize: bool) -> float:
-    """A sweep folder knows the direction of its metric."""
+def _sign(source: Source, score: str, minimize: bool) -> float:
+    """A sweep folder knows the direction of its metric; of other tables the name of the column tells."""
     if minimize or not is_folder(source):
-        return -1.0 if minimize else 1.0
+        return -1.0 if minimize or is_error(score) else 1.0
     return METRICS[load_resolved(Path(source)).objective.metric].sign
+
+
+def _is_number(values: Sequence[Any]) -> bool:
+    try:
+        return all(as_number(value) is not None for value in values if value is not None)
+    except (TypeError, ValueError):
+        return False
 
 
 def _candidate_of(source: Source, what: str) -> str:
     if not is_folder(source):
         raise _usage(f"give {what}")
     return "candidate_id"
+
+
+def _warn(source: Source, score: str, named: Names, is_named: bool = True) -> None:
+    for message in mixed_columns(source, score, named) if is_named else ():
+        warnings.warn(message, stacklevel=3)
 
 
 def _names(given: Names) -> tuple[str, ...]:
