@@ -7,8 +7,10 @@ import socket
 import sys
 import time
 from collections.abc import Iterator
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
+from plmray.hashing import content_hash
 from plmray.storage.atomic import user_cache
 
 STALE_LOCK_S = 600.0
@@ -16,9 +18,23 @@ PARTS = {"cpu_adam": "CPUAdamBuilder"}
 
 
 def extensions_folder() -> Path:
-    """Compiled parts of this host: a home folder may be shared by hosts whose processors differ."""
+    """Compiled parts of this host and this environment.
+
+    A home folder may be shared by hosts whose processors differ; and parts that one environment compiled another would
+    compile again (other paths of torch and Python), or load to its harm (another Python).
+    """
     given = os.environ.get("TORCH_EXTENSIONS_DIR")
-    return Path(given) if given else user_cache() / "plmray" / "torch_extensions" / socket.gethostname()
+    if given:
+        return Path(given)
+    built_by = content_hash([sys.prefix, sys.version, *(_version(name) for name in ("torch", "deepspeed"))])[:12]
+    return user_cache() / "plmray" / "torch_extensions" / socket.gethostname() / built_by
+
+
+def _version(package: str) -> str:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return ""
 
 
 def prepare_environment(has_gpu: bool) -> None:
