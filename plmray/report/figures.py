@@ -51,7 +51,7 @@ def _figures(
     if curves:
         yield "Learning curves, mean and range over seeds", 3.4, lambda axes: _curves(axes, verdict, results, curves)
     if verdict.contest is not None and verdict.contest.power:
-        yield "Power to tell the two best apart", 2.8, lambda axes: _power(axes, verdict)
+        yield "Further seeds to tell the two best apart", 2.8, lambda axes: _power(axes, verdict)
     tested = [r for r in selection.main(results) if r.test_score is not None]
     if len(tested) >= 5:
         yield "Validation and test, a dot a trial", 3.4, lambda axes: _scatter(axes, verdict, tested)
@@ -161,8 +161,8 @@ def _power(axes: Axes, verdict: Verdict) -> None:
     axes.set_xticks(seeds, [str(n) for n in seeds])
     axes.minorticks_off()
     axes.set_ylim(0, 1.02)
-    axes.set_xlabel("seeds of each candidate, at the difference that was seen (noisy)")
-    axes.set_ylabel(f"power at {1 - verdict.confidence:.2g}")
+    axes.set_xlabel("further seeds of each, averaged over what is not known")
+    axes.set_ylabel("chance to tell them apart")
 
 
 def _scatter(axes: Axes, verdict: Verdict, tested: Sequence[TrialResult]) -> None:

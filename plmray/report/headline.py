@@ -5,10 +5,9 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 
-from plmray.report.text import interval, percent, seeds, share
+from plmray.report.text import interval, percent, seeds, share, short
 from plmray.report.verdict import Verdict
 
-AFFORDABLE = 200  # seeds
 PLAIN_NAMES = {
     "optimizer.lr": "learning rate",
     "head.hidden": "head width",
@@ -73,9 +72,16 @@ def _contest(verdict: Verdict) -> Iterator[str]:
         yield "with one seed a candidate nothing tells merit from luck: give them two seeds or more to compare them"
         return
     yield f"one run of it beats one of the second with probability {contest.p_beats:.2f}"
+    close = f"differ by no more than {short(contest.indifference)}"
     if contest.is_settled:
-        yield "more seeds are not needed to tell the two apart"
-    elif contest.more_seeds is None or contest.more_seeds > AFFORDABLE:
-        yield "no affordable number of seeds would tell the two apart: take either"
-    elif contest.more_seeds > 0:
-        yield f"about {contest.more_seeds} more seeds of both would settle which is better"
+        yield f"its mean is better with probability {contest.p_better:.2f}"
+    elif contest.is_indifferent:
+        yield f"the two {close} with probability {contest.p_close:.2f}: take either"
+    elif contest.more_seeds is not None:
+        yield f"undecided: about {contest.more_seeds} more seeds of both would tell them apart with probability .8"
+    else:
+        most, chance = max(contest.power.items())
+        yield (
+            f"undecided: even {most} more seeds of both would tell them apart with probability {chance:.2f} only (they "
+            f"{close} with probability {contest.p_close:.2f})"
+        )

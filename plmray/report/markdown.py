@@ -105,7 +105,9 @@ def _contest_lines(verdict: Verdict) -> Iterator[str]:
     yield (
         f"{contest.best} - {contest.second}: {interval(delta)} (Welch; chosen for their means, so descriptive). "
         + (
-            f"One run beats one run with probability {contest.p_beats:.2f}."
+            f"The mean of the first is better with probability {contest.p_better:.2f}, one run of it beats one run of "
+            f"the second with {contest.p_beats:.2f}; they differ by no more than {number(contest.indifference)} with "
+            f"{contest.p_close:.2f}."
             if contest.has_spread
             else "With one seed a candidate nothing tells merit from luck."
         )
@@ -113,7 +115,8 @@ def _contest_lines(verdict: Verdict) -> Iterator[str]:
     yield ""
     if contest.power:
         yield from table(
-            ("seeds each", *map(str, contest.power)), [("power", *(f"{p:.2f}" for p in contest.power.values()))]
+            ("further seeds of each", *map(str, contest.power)),
+            [("chance to tell them apart", *(f"{p:.2f}" for p in contest.power.values()))],
         )
         yield ""
     if verdict.allocation is not None:

@@ -76,10 +76,12 @@ def judge(
     decisions: Sequence[Mapping[str, Any]] = (),
     importance: Mapping[str, Any] | None = None,
     proteins: Mapping[str, int] | None = None,
+    indifference: float | None = None,
 ) -> Verdict:
     """The verdict of a sweep: from the replicate phase where there is one, else from the search.
 
-    Validation scores rank; test scores are shown and rank nothing. ``proteins``: of each split.
+    Validation scores rank; test scores are shown and rank nothing. ``proteins``: of each split. ``indifference``: a
+    difference of scores that does not matter.
     """
     results = in_order(results)
     phase = "replicate" if any(r.phase == "replicate" for r in selection.scored(results)) else "search"
@@ -87,7 +89,7 @@ def judge(
     grid, ranking = _ranked([r for own in selection.speaking(judged).values() for r in own], sign, confidence)
     rows = _candidate_rows(judged, grid, ranking, phase, METRICS[metric], confidence)
     anchors = selection.anchors(judged)
-    contest = contest_of(rows, grid, ranking, sign, confidence)
+    contest = contest_of(rows, grid, ranking, sign, confidence, indifference)
     spread = pooled_seed_sd(ScoreGrid.from_results(judged).by_candidate(), confidence)
     anchor_grid = ScoreGrid.from_results(anchors)
     correlation = rank_correlation(rows)

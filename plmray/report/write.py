@@ -30,6 +30,7 @@ def judge_folder(folder: Path, spec: SweepSpec, results: Sequence[TrialResult], 
         decisions=read_decisions(folder),
         importance=read_importance(folder),
         proteins=read_counts(folder),
+        indifference=spec.replicate.indifference if spec.replicate else None,
     )
 
 

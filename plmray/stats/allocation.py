@@ -1,4 +1,4 @@
-"""Which candidate runs its next seed: top-two Thompson sampling on moderated posteriors, and when to stop."""
+"""Which candidate runs its next seed: top-two Thompson sampling on the posterior of all, and when to stop."""
 
 from __future__ import annotations
 
@@ -11,8 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from plmray.stats.intervals import Array
-from plmray.stats.ranking import posterior_draws
-from plmray.stats.spread import moderated_sds
+from plmray.stats.posterior import posterior_of
 
 FIRST_SEEDS = 2
 LEADER_SHARE = 0.5
@@ -58,23 +57,23 @@ def next_trial(arms: Arms, sign: float, rng: np.random.Generator) -> Choice:
     probability .5, else a challenger: the first other candidate that leads a further draw; each weighed by one over its
     cost. Trials in flight count as if they had come in at the mean: they narrow a posterior and do not move it, so that
     free places do not all choose the same candidate. ``sign``: +1 where larger is better.
-    Source: Russo 2020 (top-two Thompson sampling); posteriors as in ``ranking.rank``.
+    Source: Russo 2020 (top-two Thompson sampling); the posterior is that of ``ranking.rank``.
     """
     counts = np.array([len(scores) for scores in arms.scores]) + arms.in_flight
     if counts.min() < FIRST_SEEDS:
         return Choice(int(counts.argmin()), f"first {FIRST_SEEDS} seeds")
     if any(len(scores) == 0 for scores in arms.scores):  # in flight still: the one with the fewest is the best guess
         return Choice(int(counts.argmin()), "no score yet")
-    means, errors, degrees = _posteriors(arms, counts)
-    if not np.isfinite(errors).all():
+    posterior = posterior_of(arms.scores, rng, CHALLENGES, arms.in_flight)
+    if posterior is None:
         return Choice(int(counts.argmin()), "no spread known yet")
-    draws = sign * posterior_draws(means, errors, degrees, rng, CHALLENGES)
+    draws = sign * posterior.means
     firsts = draws.argmax(axis=1)
     leader = int(firsts[0])
     others = firsts[firsts != leader]
-    challenger = int(others[0]) if len(others) else _second(means, errors, sign, leader)
+    challenger = int(others[0]) if len(others) else _second(draws, leader)
     worth = np.array([LEADER_SHARE / arms.costs[leader], (1 - LEADER_SHARE) / arms.costs[challenger]])
-    if len(means) == 1 or rng.random() < worth[0] / worth.sum():
+    if len(counts) == 1 or rng.random() < worth[0] / worth.sum():
         return Choice(leader, "leads a draw")
     return Choice(challenger, "challenges", leader)
 
@@ -84,14 +83,10 @@ def standing(scores: Sequence[Array], sign: float, rng: np.random.Generator) -> 
     is known."""
     if not scores or any(len(own) == 0 for own in scores):
         return None
-    counts = np.array([len(own) for own in scores])
-    arms = Arms(scores, np.zeros(len(scores), np.int64), np.ones(len(scores)))
-    means, errors, degrees = _posteriors(arms, counts)
-    if not np.isfinite(errors).all():
+    posterior = posterior_of(scores, rng, DRAWS)
+    if posterior is None:
         return None
-    draws = sign * posterior_draws(means, errors, degrees, rng, DRAWS)
-    first = draws == draws.max(axis=1, keepdims=True)
-    p_best = (first / first.sum(axis=1, keepdims=True)).mean(axis=0)
+    draws, p_best = sign * posterior.means, posterior.p_best(sign)
     leader = int(p_best.argmax())
     return Standing(leader, p_best, float((draws.max(axis=1) - draws[:, leader]).mean()))
 
@@ -115,16 +110,11 @@ def stop_reason(
     return None
 
 
-def _posteriors(arms: Arms, counts: NDArray[np.int64]) -> tuple[Array, Array, Array]:
-    moderated = moderated_sds(arms.scores)
-    means = np.array([float(scores.mean()) for scores in arms.scores])
-    return means, moderated.sds / np.sqrt(counts), moderated.degrees
-
-
-def _second(means: Array, errors: Array, sign: float, leader: int) -> int:
+def _second(draws: Array, leader: int) -> int:
     """The most likely challenger where no draw named one: the nearest in standard errors of the difference."""
-    if len(means) == 1:
+    if draws.shape[1] == 1:
         return leader
-    gaps = sign * (means[leader] - means) / np.maximum(np.hypot(errors, errors[leader]), 1e-300)
-    gaps[leader] = math.inf
-    return int(gaps.argmin())
+    gaps = draws[:, [leader]] - draws
+    far = gaps.mean(axis=0) / np.maximum(gaps.std(axis=0), 1e-300)
+    far[leader] = math.inf
+    return int(far.argmin())

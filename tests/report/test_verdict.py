@@ -121,10 +121,10 @@ CASES: dict[str, tuple[Sequence[TrialResult], str]] = {
     "one candidate": ([trial("a", s, 0.5 + 0.01 * s) for s in range(3)], "over 3 seeds"),
     "one candidate, one seed": ([trial("a", 1, 0.5)], "1 seed"),
     "one seed each": ([trial(name, 1, value) for name, value in (("a", 0.5), ("b", 0.6))], "too few to tell luck"),
-    "constant scores": ([trial(n, s, 0.5) for n in "ab" for s in range(3)], "no affordable number of seeds"),
+    "constant scores": ([trial(n, s, 0.5) for n in "ab" for s in range(3)], "take either"),
     "ties": (
         [trial(n, s, 0.5 + 0.1 * s) for n in "abc" for s in range(3)],
-        "no affordable number of seeds",
+        "undecided: even 200 more seeds",
     ),
     "unbalanced": (
         [trial("a", s, 0.5 + 0.01 * s) for s in range(6)] + [trial("b", s, 0.6 + 0.02 * s) for s in range(2)],

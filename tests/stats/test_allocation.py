@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 
 from plmray.stats.allocation import Arms, next_trial, standing, stop_reason
 from tests.benchmarks.allocation import REFERENCE, simulate, thompson, uniform
@@ -18,6 +19,7 @@ def chosen(state: Arms, sign: float = 1.0, rounds: int = 400) -> np.ndarray:
     return np.bincount(picks, minlength=len(state.scores)) / rounds
 
 
+@pytest.mark.slow
 def test_better_than_uniform_in_the_setting_of_reference() -> None:
     base, ours = (simulate(REFERENCE, rule, 150)[0] for rule in (uniform, thompson))
     assert ours >= base + 0.05

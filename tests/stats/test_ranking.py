@@ -7,14 +7,14 @@ from itertools import combinations
 import numpy as np
 import pytest
 
-from plmray.stats.ranking import chance_to_beat, expected_best, rank, shrunken_means
+from plmray.stats.ranking import expected_best, rank
 
 
 def test_p_best_is_calibrated() -> None:
     """Of all candidates that are said to be the best with probability p, a share of p is."""
     rng = np.random.default_rng(0)
     said, was = [], []
-    for _ in range(1500):
+    for _ in range(250):
         truth = rng.normal(scale=3.0, size=4)
         found = rank(list(truth[:, None] + rng.normal(size=(4, 6))), 1.0, np.random.default_rng(1))
         said.extend(found.p_best)
@@ -22,7 +22,7 @@ def test_p_best_is_calibrated() -> None:
     said, was = np.array(said), np.array(was)
     for low, high in ((0.05, 0.35), (0.35, 0.65), (0.65, 0.95)):
         inside = (said > low) & (said < high)
-        assert was[inside].mean() == pytest.approx(said[inside].mean(), abs=0.06)
+        assert was[inside].mean() == pytest.approx(said[inside].mean(), abs=0.1)
 
 
 def test_ranks_follow_the_direction_and_hold_the_truth() -> None:
@@ -44,11 +44,13 @@ def test_one_candidate_is_the_best_for_certain() -> None:
     assert rank([np.array([1.0, 2.0])], 1.0, np.random.default_rng(0)).p_best.tolist() == [1.0]
 
 
-def test_chance_to_beat_is_what_draws_say() -> None:
+def test_beats_is_what_runs_say() -> None:
+    """Two candidates with so many seeds that everything is known: Φ of the difference over both spreads."""
     rng = np.random.default_rng(2)
-    a, b = rng.normal(1.0, 2.0, size=400_000), rng.normal(0.5, 1.0, size=400_000)
-    assert chance_to_beat(1.0, 2.0, 0.5, 1.0) == pytest.approx(float((a > b).mean()), abs=3e-3)
-    assert chance_to_beat(1.0, 2.0, 0.5, 1.0, sign=-1.0) == pytest.approx(float((a < b).mean()), abs=3e-3)
+    a, b = rng.normal(1.0, 2.0, size=40_000), rng.normal(0.5, 1.0, size=40_000)
+    found = rank([a, b], 1.0, rng)
+    assert found.beats(0, 1, 1.0) == pytest.approx(float((a > b).mean()), abs=0.01)
+    assert found.beats(0, 1, -1.0) == pytest.approx(float((a < b).mean()), abs=0.01)
 
 
 def test_expected_best_is_the_mean_over_all_subsets() -> None:
@@ -60,16 +62,3 @@ def test_expected_best_is_the_mean_over_all_subsets() -> None:
         assert expected_best(scores, trials, sign=-1.0) == pytest.approx(float(low), rel=1e-10)
     with pytest.raises(ValueError, match="ask for 1 to 8"):
         expected_best(scores, 9)
-
-
-def test_shrinking_takes_the_winners_curse_away() -> None:
-    rng = np.random.default_rng(4)
-    plain, shrunk = [], []
-    for _ in range(2000):
-        truth = rng.normal(size=12)
-        means = truth + rng.normal(scale=1 / np.sqrt(3), size=12)
-        winner = int(means.argmax())
-        plain.append(means[winner] - truth[winner])
-        shrunk.append(shrunken_means(means, np.ones(12), np.full(12, 3))[winner] - truth[winner])
-    assert np.mean(plain) > 0.25
-    assert abs(np.mean(shrunk)) < 0.05

@@ -69,6 +69,7 @@ def test_a_sweep_on_ray_equals_the_sweep_in_one_process(tmp_path: Path) -> None:
     assert not (ray.folder / ".tune").exists()
 
 
+@pytest.mark.slow  # tests/faults kills the driver of a cluster again and again
 def test_kill_nine_of_the_driver_and_resume(tmp_path: Path) -> None:
     """Uninterrupted, and killed half-way and resumed: equal ids, states and scores; nothing runs twice."""
     search = {"candidates": 8, "seeds": [0, 1], "sampler": "tpe", "scheduler": "none"}
@@ -87,6 +88,7 @@ def test_kill_nine_of_the_driver_and_resume(tmp_path: Path) -> None:
     assert all(path.stat().st_mtime_ns == when for path, when in finished.items()), "a finished trial ran again"
 
 
+@pytest.mark.slow  # tests/faults does the same, once and twice
 def test_interrupt_is_clean_and_resumable(tmp_path: Path) -> None:
     file = write_sweep(tmp_path, search={"candidates": 30, "seeds": [0, 1], "sampler": "random"})
     driver = subprocess.Popen(

@@ -24,7 +24,7 @@ from plmray.stats.effects import (
 from plmray.stats.factors import factor_shares
 from plmray.stats.intervals import Array
 from plmray.stats.power import cautious_sd, seeds_needed
-from plmray.stats.ranking import chance_to_beat, rank
+from plmray.stats.ranking import rank
 from plmray.stats.variance import anchor_shares, grid_shares
 
 Row = dict[str, Any]
@@ -181,9 +181,7 @@ def rank_rows(
         order = np.argsort(-sign * found.means, kind="stable")
         for place, index in enumerate(order):
             after = order[place + 1] if place + 1 < len(order) else None
-            beats = None if after is None else chance_to_beat(
-                found.means[index], found.sds[index], found.means[after], found.sds[after], sign
-            )  # fmt: skip
+            beats = None if after is None else found.beats(int(index), int(after), sign)
             rows.append(
                 {
                     **dict(zip(by, key, strict=True)),
