@@ -6,10 +6,9 @@ The command line calls what is here. ``plmray`` itself exports it, each name loa
 from __future__ import annotations
 
 import html
-import shutil
-import tempfile
 import weakref
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import ExitStack
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -17,7 +16,8 @@ from typing import TYPE_CHECKING, Any, Literal
 from plmray.config.load import LoadedSweep, as_override
 from plmray.config.load import load_sweep as load
 from plmray.storage import layout
-from plmray.storage.object_store import Location, ObjectStore, is_store
+from plmray.storage.home import local_copy
+from plmray.storage.object_store import Location, is_store
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -102,19 +102,16 @@ def run(
 
 
 def open_sweep(place: str | Path) -> SweepResults:
-    """The results of a sweep folder, finished or not, or of one in an object store (of which a copy is made).
+    """The results of a sweep folder, finished or not, or of one in an object store.
 
+    Of a store a copy is made for as long as the results are held; a report that is written goes back to it then.
     Raises FolderError where there is none.
     """
     from plmray.sweep.folder.reader import require_folder
 
-    if not is_store(place):
-        return SweepResults(require_folder(Path(place)), place)
-    copy = Path(tempfile.mkdtemp(prefix="plmray-"))
-    folder = copy / str(place).rstrip("/").rpartition("/")[2]
-    ObjectStore(str(place)).pull(folder, weights=True)
-    found = SweepResults(require_folder(folder), place)
-    weakref.finalize(found, shutil.rmtree, copy, ignore_errors=True)
+    with ExitStack() as stack:
+        found = SweepResults(require_folder(stack.enter_context(local_copy(place, weights=True))), place)
+        weakref.finalize(found, stack.pop_all().close)
     return found
 
 

@@ -80,6 +80,21 @@ def test_faults_of_a_mapping_are_those_of_a_file(change: dict[str, object], mess
     assert message in str(raised.value) and "sweep:0" not in str(raised.value)
 
 
+def test_parameters_keep_the_order_of_a_mapping() -> None:
+    """The order of a space decides what is drawn: a mapping gives the anchors of the file that has the same order."""
+    import yaml
+
+    domains = {
+        "optimizer.lr": {"kind": "float", "low": 0.001, "high": 0.01},
+        "batch_size": {"kind": "choice", "values": [4, 8]},
+    }
+    tree = sweep_tree(space=domains)
+    Path("sweep.yaml").write_text(yaml.safe_dump(tree, sort_keys=False))
+    from_tree, from_file = plmray.load_sweep(tree), plmray.load_sweep("sweep.yaml")
+    assert list(from_tree.spec.space) == list(from_file.spec.space) == list(domains)
+    assert from_tree.plan().anchors == from_file.plan().anchors
+
+
 def test_results_are_tables(found: plmray.SweepResults) -> None:
     trials = found.trials
     assert len(trials) == len(found.results) == 3 * 2 + len(trials[trials.phase == "replicate"])
@@ -124,6 +139,8 @@ def test_a_bundle_takes_sequences_tables_and_files(tmp_path: Path) -> None:
     assert list(bundle.predict(sequences).prediction) == list(from_file.prediction)
     with pytest.raises(plmray.DataError, match=r"row 1.*'\?'"):
         bundle.predict(["MK?T"])
+    with pytest.raises(plmray.DataError, match="row 1: the sequence is empty"):
+        bundle.predict(pd.DataFrame({"sequence": [float("nan"), "MKT"]}))
     with pytest.raises(plmray.DataError, match="expected sequences, a table, or a path"):
         bundle.predict("MKTAYI")
     with pytest.raises(plmray.DataError, match="no column 'sequence', found seq"):

@@ -44,24 +44,35 @@ def rows_of(proteins: Any) -> list[Row]:
     """
     if hasattr(proteins, "columns"):
         if "sequence" not in proteins.columns:
-            raise DataError(
-                [Fault("", f"has no column 'sequence', found {', '.join(map(str, proteins.columns))}", "table")]
-            )
+            found = ", ".join(map(str, proteins.columns))
+            raise DataError.of("", f"has no column 'sequence', found {found}", "table")
         sequences = list(proteins["sequence"])
         ids = list(proteins["id"]) if "id" in proteins.columns else range(len(sequences))
     elif isinstance(proteins, Mapping):
         ids, sequences = list(proteins), list(proteins.values())
     elif isinstance(proteins, str) or not isinstance(proteins, Iterable):
-        raise DataError(
-            [Fault("", f"found {str(proteins)[:40]!r}, expected sequences, a table, or a path", "proteins")]
-        )
+        message = f"found {str(proteins)[:40]!r}, expected sequences, a table, or a path"
+        raise DataError.of("", message, "proteins")
     else:
         sequences = list(proteins)
         ids = range(len(sequences))
     return [
-        Row("", number, str(name), str(sequence).strip(), "", None, None)
+        Row(
+            "",
+            number,
+            str(name),
+            "" if sequence is None or sequence != sequence else str(sequence).strip(),
+            "",
+            None,
+            None,
+        )
         for number, (name, sequence) in enumerate(zip(ids, sequences, strict=True), 1)
     ]
+
+
+def _text(sequence: Any) -> str:
+    """What pandas leaves for a missing one is empty."""
+    return "" if sequence is None or sequence != sequence else str(sequence).strip()
 
 
 def require_sound(rows: Iterable[Row], limits: Limits) -> None:

@@ -8,12 +8,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
-import yaml
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
 from plmray.config.fields import space
 from plmray.config.fields.sweep import SweepSpec
+from plmray.config.strict_yaml import as_text
 from plmray.config.wording import field_model
 from plmray.errors import SpecError, nearest_name
 from plmray.text import table
@@ -132,7 +132,7 @@ def _of_model(model: type[BaseModel], prefix: str, leave_out: tuple[str, ...] = 
 def _default(field: FieldInfo) -> str:
     if field.is_required():
         return "required"
-    return _yaml(field.get_default(call_default_factory=True))
+    return as_text(field.get_default(call_default_factory=True))
 
 
 def _example(name: str, field: FieldInfo) -> str:
@@ -143,12 +143,7 @@ def _example(name: str, field: FieldInfo) -> str:
         return ""
     else:
         value = field.get_default(call_default_factory=True)
-    return f"{name}={_yaml(value)}" if value is not None else ""
-
-
-def _yaml(value: Any) -> str:
-    text: str = yaml.safe_dump(value, default_flow_style=True, width=10**9, sort_keys=False)
-    return text.removesuffix("\n").removesuffix("\n...")
+    return f"{name}={as_text(value)}" if value is not None else ""
 
 
 def _type(field: FieldInfo) -> str:

@@ -81,8 +81,8 @@ def from_tree(tree: Mapping[str, Any], file: str) -> Document:
 
 
 def as_text(value: Any) -> str:
-    """A value as ``read_text`` reads it back."""
-    text: str = yaml.safe_dump(value, default_flow_style=True, allow_unicode=True, width=10**9)
+    """A value as ``read_text`` reads it back, keys in their order: that of a space decides what is drawn."""
+    text: str = yaml.safe_dump(value, default_flow_style=True, allow_unicode=True, width=10**9, sort_keys=False)
     return text.removesuffix("\n").removesuffix("\n...")
 
 

@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from plmray.config.fields.space import ChoiceDomain, OrdinalDomain
+from plmray.config.fields.space import ChoiceDomain
 from plmray.metrics import Metric
 from plmray.report.parameters import Domains, position
 from plmray.stats.spread import UNEQUAL_BELOW, SeedSpread
@@ -71,11 +71,7 @@ def _of_edges(rows: Sequence[CandidateRow], space: Domains) -> Iterable[str]:
     """Parameters whose two best candidates lie at one end of what was searched: the best may lie beyond."""
     for key, domain in space.items():
         own = [row.parameters[key] for row in rows[:2] if key in row.parameters]
-        if (
-            isinstance(domain, ChoiceDomain)
-            or len(own) < 2
-            or (isinstance(domain, OrdinalDomain) and len(domain.values) < 3)
-        ):
+        if isinstance(domain, ChoiceDomain) or len(own) < 2 or domain.grid_size() < 3:
             continue
         first, second = (position(domain, value) for value in own)
         for end, far, near in (("low", 1 - first, 1 - second), ("high", first, second)):
@@ -99,10 +95,11 @@ def _of_gap(rows: Sequence[CandidateRow], metric: Metric, spread: SeedSpread) ->
         return
     gap = metric.sign * (rows[0].mean.value - rows[0].test_mean.value)
     if abs(gap) > GAP * spread.sd.value and abs(gap) > 0.03 * max(1.0, abs(rows[0].mean.value)):
-        side = "above" if gap > 0 else "below"
+        side = "better" if gap > 0 else "worse"
         yield (
-            f"validation is {abs(gap):.3f} {side} the test for the best candidate, {abs(gap) / spread.sd.value:.0f} "
-            "seed SDs: the two sets differ, so a validation score does not say what to expect on the test"
+            f"validation is {abs(gap):.3f} {side} than the test for the best candidate, "
+            f"{abs(gap) / spread.sd.value:.0f} seed SDs: the two sets differ, so a validation score does not say what "
+            "to expect on the test"
         )
 
 

@@ -20,7 +20,6 @@ SEEDS_SHOWN = (1, 2, 3, 5, 8, 12, 20, 30, 50, 80, 120, 200)
 AFFORDABLE = SEEDS_SHOWN[-1]
 SURE = 0.95  # of being better, and of being as good
 PART_OF_SPREAD = 0.1  # of the spread between candidates: a difference that nobody chooses by, where none is stated
-DRAWS = 2000  # of the posterior, for the chances of further seeds
 
 
 @dataclass(frozen=True)
@@ -28,7 +27,8 @@ class Contest:
     """What the posterior says of the best and the second. ``delta``: best - second by Welch, descriptive, as both were
     chosen for their means. ``p_better``: the mean of the best is better; ``p_beats``: one run of it beats one run of
     the second; NaN where no candidate has two seeds, for then nothing is known of luck. ``indifference``: a difference
-    that does not matter, stated or a tenth of the spread between candidates; ``p_close``: theirs is no larger.
+    that does not matter: ``is_stated`` by the sweep, else a tenth of the spread between candidates; ``p_close``: theirs
+    is no larger.
 
     ``more_seeds``: of each, for a chance of .8 that Welch's test tells them apart then, averaged over the posterior;
     None where AFFORDABLE have less. ``power``: that chance by further seeds of each. ``flips_on``: the scale on which
@@ -45,6 +45,7 @@ class Contest:
     power: dict[int, float]
     flips_on: str | None
     against_best: dict[str, Delta]
+    is_stated: bool = False
 
     @property
     def has_spread(self) -> bool:
@@ -84,6 +85,7 @@ def contest_of(
         *chances,
         _flips(other, one, confidence),
         {row.candidate_id: welch_delta(one, scores[row.candidate_id], confidence) for row in rows[1:]},
+        is_stated=indifference is not None,
     )
 
 
@@ -107,8 +109,8 @@ def _chances(
     if posterior is None:
         return math.nan, math.nan, within, math.nan, None, {}
     places = grid.candidates.index(best), grid.candidates.index(second)
-    gap = posterior.means[:DRAWS, places[0]] - posterior.means[:DRAWS, places[1]]
-    sds = posterior.sds[:DRAWS, places[0]], posterior.sds[:DRAWS, places[1]]
+    gap = posterior.means[:, places[0]] - posterior.means[:, places[1]]
+    sds = posterior.sds[:, places[0]], posterior.sds[:, places[1]]
     seen, have = float(scores[0].mean() - scores[1].mean()), (len(scores[0]), len(scores[1]))
     return (
         posterior.p_better(*places, sign),

@@ -72,7 +72,8 @@ def _contest(verdict: Verdict) -> Iterator[str]:
         yield "with one seed a candidate nothing tells merit from luck: give them two seeds or more to compare them"
         return
     yield f"one run of it beats one of the second with probability {contest.p_beats:.2f}"
-    close = f"differ by no more than {short(contest.indifference)}"
+    known = "" if contest.is_stated else ", a tenth of the spread between candidates,"
+    close = f"differ by no more than {short(contest.indifference)}{known}"
     if contest.is_settled:
         yield f"its mean is better with probability {contest.p_better:.2f}"
     elif contest.is_indifferent:

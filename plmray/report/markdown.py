@@ -107,7 +107,12 @@ def _contest_lines(verdict: Verdict) -> Iterator[str]:
         + (
             f"The mean of the first is better with probability {contest.p_better:.2f}, one run of it beats one run of "
             f"the second with {contest.p_beats:.2f}; they differ by no more than {number(contest.indifference)} with "
-            f"{contest.p_close:.2f}."
+            f"{contest.p_close:.2f}"
+            + (
+                "."
+                if contest.is_stated
+                else " (a tenth of the spread between candidates; replicate.indifference states one)."
+            )
             if contest.has_spread
             else "With one seed a candidate nothing tells merit from luck."
         )

@@ -85,7 +85,7 @@ def judge(
     """
     results = in_order(results)
     phase = "replicate" if any(r.phase == "replicate" for r in selection.scored(results)) else "search"
-    judged, sign = selection.judged(results, phase), METRICS[metric].sign
+    judged, sign = selection.main(results, phase), METRICS[metric].sign
     grid, ranking = _ranked([r for own in selection.speaking(judged).values() for r in own], sign, confidence)
     rows = _candidate_rows(judged, grid, ranking, phase, METRICS[metric], confidence)
     anchors = selection.anchors(judged)
@@ -141,7 +141,7 @@ def candidate_summaries(results: Iterable[TrialResult]) -> dict[str, dict[str, f
     summaries: dict[str, dict[str, float]] = {}
     complete = selection.main(selection.scored(in_order(results)))
     for candidate_id, own in selection.by_candidate(complete).items():
-        scores = _scores(selection.judged(own, "replicate") or own)
+        scores = _scores(selection.main(own, "replicate") or own)
         summary = {"score.mean": float(scores.mean()), "n_seeds": float(len(scores))}
         if len(scores) > 1:
             summary["score.sd"] = float(scores.std(ddof=1))

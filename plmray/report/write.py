@@ -65,5 +65,5 @@ def _figures(folder: Path, verdict: Verdict, results: Sequence[TrialResult]) -> 
     from plmray.report.figures import CURVES_SHOWN, figures_of
 
     shown = {row.candidate_id for row in verdict.candidates[:CURVES_SHOWN]}
-    own = [r.trial_id for r in selection.judged(results, verdict.phase) if r.candidate_id in shown]
+    own = [r.trial_id for r in selection.main(results, verdict.phase) if r.candidate_id in shown]
     return figures_of(verdict, results, read_curves(folder, own))

@@ -28,13 +28,9 @@ AnyRow = TypeVar("AnyRow", bound=Row)
 
 
 def main(rows: Iterable[AnyRow], phase: str | None = None) -> list[AnyRow]:
-    """Trials whose seed moves all streams and whose score was not taken by a probe; of one phase, if named."""
+    """Trials whose seed moves all streams and whose score was not taken by a probe; of one phase, if named: what a
+    verdict on it compares, complete or not."""
     return [r for r in rows if not r.varied and not r.probe and phase in (None, r.phase)]
-
-
-def judged(rows: Iterable[AnyRow], phase: str) -> list[AnyRow]:
-    """What a verdict on a phase compares, complete or not."""
-    return main(rows, phase)
 
 
 def anchors(rows: Iterable[AnyRow]) -> list[AnyRow]:

@@ -59,6 +59,12 @@ def test_tables_as_people_write_them(text: str) -> None:
         assert found["delta"] == pytest.approx(expected["delta"]) and found["verdict"] == expected["verdict"]
 
 
+def test_commas_that_may_part_thousands_are_refused() -> None:
+    message = call("arm;score\na;1,234\na;1,301\nb;2,001\n", "rank", "runs.csv", "--candidate", "arm", code=2)
+    assert "row 1 holds '1,234': a decimal comma, or thousands?" in message
+    assert call("arm;score\na;1,234\na;1,3\nb;2,001\n", "rank", "runs.csv", "--candidate", "arm", "-f", "json")
+
+
 def test_some_percent_signs_are_refused() -> None:
     message = call(RUNS + "A,lora,4,61 %\n", *DELTA, code=2)
     assert "row 1 has no % and others have" in message

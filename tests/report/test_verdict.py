@@ -349,8 +349,9 @@ def test_a_gap_between_validation_and_test_is_told() -> None:
     def pair(gap: float) -> list[TrialResult]:
         return [trial(c, s, 0.9 + 0.01 * s, 0.9 + 0.01 * s - gap) for c in "ab" for s in range(4)]
 
-    assert "validation is 0.150 above the test for the best candidate, 12 seed SDs" in cautions(pair(0.15))
-    assert "below the test" in cautions(pair(-0.1)) and "seed SDs" not in cautions(pair(0.02))
+    assert "validation is 0.150 better than the test for the best candidate, 12 seed SDs" in cautions(pair(0.15))
+    assert "worse than the test" in cautions(pair(-0.1)) and "0.100 worse than" in cautions(pair(0.1), "mse")
+    assert "seed SDs" not in cautions(pair(0.02))
 
 
 def test_validation_is_held_to_the_test_over_candidates_and_never_over_the_seeds_of_one() -> None:

@@ -33,6 +33,7 @@ PERCENT = 100.0
 
 def scored(table: RunTable, score: str) -> tuple[RunTable, int]:
     """The runs that have a score, and how many have none. Raises DataError where none has."""
+    table.refuse_thousands(score)
     values = table.numbers(score)
     rows = np.flatnonzero(np.isfinite(values))
     if len(rows) == 0:

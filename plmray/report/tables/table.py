@@ -16,6 +16,7 @@ from plmray.errors import DataError, first_line, nearest_name
 from plmray.storage import layout
 
 MISSING = ("", "nan", "NaN", "NA", "null", "None")
+THOUSANDS = re.compile(r"[-+]?[1-9]\d{0,2}(,\d{3})+")
 
 
 @dataclass(frozen=True)
@@ -55,6 +56,14 @@ class RunTable:
             row = int(np.flatnonzero(np.isfinite(values) & ~percent)[0])
             raise _fault(self.source, name, f"row {row + 1} has no % and others have; write all of them alike")
         return values / 100 if percent.any() else values
+
+    def refuse_thousands(self, name: str) -> None:
+        """Raise DataError where commas of a column may part thousands as well as decimals; ask of a whole table."""
+        commas = [(row, v) for row, v in enumerate(self.column(name)) if isinstance(v, str) and "," in v]
+        if commas and all(THOUSANDS.fullmatch(value.strip().removesuffix("%").strip()) for _, value in commas):
+            row, value = commas[0]
+            message = f"row {row + 1} holds {value!r}: a decimal comma, or thousands? Write a point, or no comma"
+            raise _fault(self.source, name, message)
 
     def texts(self, name: str) -> list[str]:
         """A column of labels. Raises DataError naming the first empty one."""
@@ -116,7 +125,7 @@ def _read_text(file: Path) -> tuple[list[str], list[Sequence[Any]]]:
         with file.open(encoding="utf-8-sig", newline="") as stream:
             first = stream.readline()
             stream.seek(0)
-            header, *rows = csv.reader(stream, delimiter=delimiter_of(first)) or [[]]
+            header, *rows = csv.reader(stream, delimiter="\t" if file.suffix == ".tsv" else delimiter_of(first)) or [[]]
     except (UnicodeDecodeError, csv.Error, ValueError) as error:
         raise _unreadable(file, str(error)) from error
     rows = [row for row in rows if row]

@@ -75,6 +75,8 @@ def rank(
 ) -> pd.DataFrame:
     """Candidates by their mean over seeds, best first, with the probability that each is the best."""
     _warn(table, score, (*_names(candidate), *_names(by)), bool(candidate))
+    if not minimize and not is_folder(table) and is_error(score):
+        warnings.warn(f"{score}: smaller is taken to be better", stacklevel=2)
     return _framed(rank_rows(table, score, candidate, by, minimize, confidence))
 
 
@@ -167,7 +169,10 @@ def audit_tree(
     """``runs`` and ``summary`` of ``audit``."""
     columns = audits.CurveColumns(valid_loss=valid_loss, test_score=test_score)
     parsed = [audits.CurveKey.parse(key) for key in _names(keys)]
-    return audits.audit_tree(runs_of(table, score), table_of(curves), score, parsed, columns)
+    logs = table_of(curves)
+    for name in (valid_loss, test_score):
+        logs.refuse_thousands(name)
+    return audits.audit_tree(runs_of(table, score), logs, score, parsed, columns)
 
 
 def runs_of(source: Source, score: str, anchors: bool = False) -> RunTable:
@@ -243,7 +248,7 @@ def _of_sweep(runs: RunTable, anchors: bool) -> RunTable:
     cells = zip(*(runs.column(name) for name in names), strict=True)
     rows = [SimpleNamespace(place=n, **dict(zip(names, own, strict=True))) for n, own in enumerate(cells)]
     phase: Literal["search", "replicate"] = "replicate" if any(r.phase == "replicate" for r in rows) else "search"
-    chosen = selection.anchors(rows) if anchors else selection.judged(rows, phase)
+    chosen = selection.anchors(rows) if anchors else selection.main(rows, phase)
     return runs.where([row.place for row in chosen])
 
 
