@@ -7,17 +7,18 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from plmray.config.fields.space import ChoiceDomain
-from plmray.metrics import Metric
+from plmray.metrics import METRICS, Metric
+from plmray.report.losses import Losses
 from plmray.report.parameters import Domains, position
+from plmray.report.text import plain_name
 from plmray.stats.spread import UNEQUAL_BELOW, SeedSpread
-from plmray.stats.surrogate import ParameterShares
 from plmray.stats.variance import seed_main_effect
 from plmray.trials.result import TrialResult
 from plmray.trials.score_grid import ScoreGrid
 
 if TYPE_CHECKING:
-    from plmray.report.contest import Contest
     from plmray.report.rows import CandidateRow
+    from plmray.report.verdict import Verdict
 
 INFORMS_FROM = 0.3  # rank correlation of validation with test
 EDGE, NEAR_EDGE = 0.1, 1 / 3  # parts of a range at its end: for the best candidate, for the second
@@ -26,21 +27,20 @@ GAP = 5.0  # seed SDs between validation and test
 
 
 def cautions_of(
+    verdict: Verdict,
     results: Sequence[TrialResult],
-    phase: str,
-    rows: Sequence[CandidateRow],
     grid: ScoreGrid,
-    spread: SeedSpread,
-    contest: Contest | None,
-    test_correlation: float,
-    parameters: ParameterShares | None,
-    metric: Metric,
+    anchor_grid: ScoreGrid,
     space: Domains,
     proteins: Mapping[str, int],
 ) -> Iterable[str]:
-    """``proteins``: how many each split has, where that is known."""
-    yield from _of_selection(results, phase, rows)
-    yield from _of_seeds(rows, grid, spread)
+    """``verdict``: without its warnings; ``grid``, ``anchor_grid``: of the runs that trained; ``proteins``: how many
+    each split has, where that is known."""
+    rows, spread, contest = verdict.candidates, verdict.spread, verdict.contest
+    metric, parameters, test_correlation = METRICS[verdict.metric], verdict.parameters, verdict.test_correlation
+    yield from _of_selection(results, verdict.phase, rows)
+    yield from _of_losses(verdict.losses)
+    yield from _of_seeds(rows, grid, anchor_grid, spread)
     yield from _of_edges(rows, space)
     yield from _of_proteins(rows, metric, proteins)
     yield from _of_gap(rows, metric, spread)
@@ -121,8 +121,24 @@ def _of_selection(results: Sequence[TrialResult], phase: str, rows: Sequence[Can
         )
 
 
-def _of_seeds(rows: Sequence[CandidateRow], grid: ScoreGrid, spread: SeedSpread) -> Iterable[str]:
+def _of_losses(losses: Losses) -> Iterable[str]:
+    if losses.collapses:
+        shown = ", ".join(c.trial_id for c in losses.collapses[:3])
+        more = f" and {len(losses.collapses) - 3} more" if len(losses.collapses) > 3 else ""
+        yield (
+            f"{len(losses.collapses)} of {losses.runs} runs collapsed far below their candidate's other seeds ({shown}"
+            f"{more}): they count in the rate of lost runs, not in means and spreads"
+        )
+    for key in losses.depends_on:
+        yield f"runs are lost under some values of {plain_name(key)} more than under others: see the table of lost runs"
+
+
+def _of_seeds(
+    rows: Sequence[CandidateRow], grid: ScoreGrid, anchor_grid: ScoreGrid, spread: SeedSpread
+) -> Iterable[str]:
     shared = seed_main_effect(grid.scores)
+    if shared is None:  # candidates with seeds of their own beside a grid of anchors
+        shared = seed_main_effect(anchor_grid.scores)
     if shared is not None and shared < 0.05:
         yield (
             f"the same seed moves all candidates alike (p = {shared:.2g}): the interval of the seed spread takes seeds "

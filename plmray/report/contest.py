@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -57,6 +57,11 @@ class Contest:
         return self.p_better >= SURE
 
     @property
+    def is_turned(self) -> bool:
+        """Whether the second is surely better: the first was chosen before their confirmation."""
+        return self.p_better <= 1 - SURE
+
+    @property
     def is_indifferent(self) -> bool:
         """Whether either may be taken."""
         return self.p_close >= SURE
@@ -66,14 +71,16 @@ def contest_of(
     rows: Sequence[CandidateRow],
     grid: ScoreGrid,
     ranking: Ranking | None,
+    scores: Mapping[str, Array],
     sign: float,
     confidence: float,
     indifference: float | None = None,
 ) -> Contest | None:
-    """None with fewer than two candidates. ``indifference``: as the sweep states it, in the score's unit."""
+    """None with fewer than two candidates. ``scores``: those that speak for each candidate, its confirmation where it
+    has one; ``ranking``: of all scores, in the order of ``grid``. ``indifference``: as the sweep states it, in the
+    score's unit."""
     if ranking is None or len(rows) < 2:
         return None
-    scores = dict(zip(grid.candidates, grid.by_candidate(), strict=True))
     best, second = rows[0].candidate_id, rows[1].candidate_id
     one, other = scores[best], scores[second]
     within = indifference if indifference is not None else PART_OF_SPREAD * _spread(ranking)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from plmray.report.headline import plain_name
+from plmray.report.text import plain_name
 from plmray.report.verdict import Verdict
 from plmray.stats.effects import Delta
 from plmray.stats.intervals import Estimate

@@ -5,22 +5,15 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 
-from plmray.report.text import interval, percent, seeds, share, short
+from plmray.report.text import interval, percent, plain_name, seeds, share, short
 from plmray.report.verdict import Verdict
-
-PLAIN_NAMES = {
-    "optimizer.lr": "learning rate",
-    "head.hidden": "head width",
-    "optimizer.weight_decay": "weight decay",
-    "batch_size": "batch size",
-}
 
 
 def headline(verdict: Verdict) -> str:
     """What explains the spread; who is best and how surely; what would settle it."""
     if verdict.best is None:
         return _nothing(verdict)
-    text = "; ".join(part for part in (*_sources(verdict), _best(verdict), *_contest(verdict)) if part)
+    text = "; ".join((*_sources(verdict), _best(verdict), *_contest(verdict), *_lost(verdict)))
     return text[0].upper() + text[1:] + "."
 
 
@@ -33,17 +26,12 @@ def _nothing(verdict: Verdict) -> str:
     return "No trial has ended yet: run the sweep again with --resume to go on."
 
 
-def plain_name(parameter: str) -> str:
-    """A hyperparameter as people say it: 'optimizer.lr' is the learning rate, 'adapter.rank' the adapter rank."""
-    return PLAIN_NAMES.get(parameter, parameter.replace(".", " ").replace("_", " "))
-
-
 def _sources(verdict: Verdict) -> Iterator[str]:
     shares, parameters = verdict.shares, verdict.parameters
     if shares is None:
         yield "the seed's share of the variance is unknown (it takes two random candidates with two seeds)"
     elif shares.candidate_variance <= 0:
-        yield f"differences between the {shares.num_candidates} random candidates are too small to see beside the seed"
+        yield f"differences between {_anchors(verdict)} are too small to see beside the seed"
     elif parameters is not None:
         name = max(parameters.parameters, key=lambda key: parameters.parameters[key].value)
         top, seed = parameters.parameters[name], shares.seed_share
@@ -51,9 +39,18 @@ def _sources(verdict: Verdict) -> Iterator[str]:
     else:
         seed = shares.seed_share
         yield (
-            f"across {shares.num_candidates} random candidates the seed explains {share(seed)} of the variance, the "
+            f"across {_anchors(verdict).removeprefix('the ')} the seed explains {share(seed)} of the variance, the "
             f"hyperparameters together {percent(shares.candidate_share.value)}"
         )
+
+
+def _anchors(verdict: Verdict) -> str:
+    """How many candidates were drawn blindly, and how many of them never trained."""
+    losses = verdict.losses
+    if not losses.untrained:
+        return f"the {losses.anchors} random candidates"
+    trained = losses.anchors - losses.untrained
+    return f"{trained} of {losses.anchors} random candidates ({losses.untrained} never trained)"
 
 
 def _best(verdict: Verdict) -> str:
@@ -76,6 +73,11 @@ def _contest(verdict: Verdict) -> Iterator[str]:
     close = f"differ by no more than {short(contest.indifference)}{known}"
     if contest.is_settled:
         yield f"its mean is better with probability {contest.p_better:.2f}"
+    elif contest.is_turned:
+        yield (
+            f"chosen before its confirmation, which speaks for the second, {contest.second}: its mean is better with "
+            f"probability {1 - contest.p_better:.2f}"
+        )
     elif contest.is_indifferent:
         yield f"the two {close} with probability {contest.p_close:.2f}: take either"
     elif contest.more_seeds is not None:
@@ -86,3 +88,9 @@ def _contest(verdict: Verdict) -> Iterator[str]:
             f"undecided: even {most} more seeds of both would tell them apart with probability {chance:.2f} only (they "
             f"{close} with probability {contest.p_close:.2f})"
         )
+
+
+def _lost(verdict: Verdict) -> Iterator[str]:
+    losses = verdict.losses
+    if losses.lost:
+        yield f"{losses.lost} of {losses.runs} runs came to nothing, and these numbers are of those that trained"

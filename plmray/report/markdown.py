@@ -6,9 +6,10 @@ import math
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from plmray.report.headline import headline, plain_name
+from plmray.report.headline import headline
 from plmray.report.held_out import test_lines
-from plmray.report.text import interval, number, percent, share, short, too_small
+from plmray.report.losses import loss_lines
+from plmray.report.text import interval, number, percent, plain_name, share, short, too_small
 from plmray.report.verdict import Verdict
 from plmray.stats.intervals import Estimate
 from plmray.storage import layout
@@ -38,6 +39,7 @@ def _lines(verdict: Verdict, name: str, costs: Mapping[str, float] | None) -> It
     yield from _test_lines(verdict)
     if verdict.test_scores is not None:
         yield from test_lines(verdict.test_scores)
+    yield from loss_lines(verdict.losses)
     yield from _trial_lines(verdict)
     if costs:
         yield "## Where the time went"

@@ -8,6 +8,18 @@ from typing import Any
 
 from plmray.stats.intervals import Estimate
 
+PLAIN_NAMES = {
+    "optimizer.lr": "learning rate",
+    "head.hidden": "head width",
+    "optimizer.weight_decay": "weight decay",
+    "batch_size": "batch size",
+}
+
+
+def plain_name(parameter: str) -> str:
+    """A hyperparameter as people say it: 'optimizer.lr' is the learning rate, 'adapter.rank' the adapter rank."""
+    return PLAIN_NAMES.get(parameter, parameter.replace(".", " ").replace("_", " "))
+
 
 def seeds(count: int) -> str:
     return f"{count} seed" if count == 1 else f"{count} seeds"

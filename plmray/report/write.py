@@ -9,9 +9,10 @@ from pathlib import Path
 
 from plmray.config.fields.sweep import SweepSpec
 from plmray.report.headline import headline
+from plmray.report.judge import judge
 from plmray.report.markdown import markdown
 from plmray.report.text import without_nan
-from plmray.report.verdict import Verdict, judge
+from plmray.report.verdict import Verdict
 from plmray.storage import layout
 from plmray.storage.atomic import write_atomic
 from plmray.sweep.folder.costs import costs_summary, read_costs

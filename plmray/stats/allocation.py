@@ -10,6 +10,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from plmray.stats.collapse import succeeded
 from plmray.stats.intervals import Array
 from plmray.stats.posterior import posterior_of
 
@@ -64,7 +65,7 @@ def next_trial(arms: Arms, sign: float, rng: np.random.Generator) -> Choice:
         return Choice(int(counts.argmin()), f"first {FIRST_SEEDS} seeds")
     if any(len(scores) == 0 for scores in arms.scores):  # in flight still: the one with the fewest is the best guess
         return Choice(int(counts.argmin()), "no score yet")
-    posterior = posterior_of(arms.scores, rng, CHALLENGES, arms.in_flight)
+    posterior = posterior_of(succeeded(arms.scores, sign), rng, CHALLENGES, arms.in_flight)
     if posterior is None:
         return Choice(int(counts.argmin()), "no spread known yet")
     draws = sign * posterior.means
@@ -79,11 +80,11 @@ def next_trial(arms: Arms, sign: float, rng: np.random.Generator) -> Choice:
 
 
 def standing(scores: Sequence[Array], sign: float, rng: np.random.Generator) -> Standing | None:
-    """How sure the choice of the best is, from finished scores alone; None while a candidate has none, or no spread
-    is known."""
+    """How sure the choice of the best is, from finished scores alone, collapsed runs left out; None while a candidate
+    has none, or no spread is known."""
     if not scores or any(len(own) == 0 for own in scores):
         return None
-    posterior = posterior_of(scores, rng, DRAWS)
+    posterior = posterior_of(succeeded(scores, sign), rng, DRAWS)
     if posterior is None:
         return None
     draws, p_best = sign * posterior.means, posterior.p_best(sign)

@@ -21,7 +21,7 @@ from plmray.plan.plan import Plan, choose_engine, make_plan
 from plmray.plan.prepare import data_facts, load_checked, make_identifier
 from plmray.redact import redacted
 from plmray.report.headline import headline
-from plmray.report.verdict import candidate_summaries
+from plmray.report.judge import candidate_summaries
 from plmray.report.write import judge_folder
 from plmray.storage import layout
 from plmray.storage.home import home_of
@@ -237,7 +237,7 @@ class Driver:
         failed = sum(result.state == "FAILED" for result in results)
         status = "interrupted" if interrupted else "failures" if failed else "complete"
         mirror = tracker.mirror
-        tracker.put(lambda: mirror.finish_candidates(candidate_summaries(results)))
+        tracker.put(lambda: mirror.finish_candidates(candidate_summaries(results, self.spec.objective.metric)))
         tracker.put(lambda: log_outcome(mirror, verdict, self.folder.path, costs, status))
         complete = tracker.close(self.echo)
         if not complete:

@@ -64,6 +64,15 @@ class TrialResult:
     def failed(cls, trial: Trial, error: str, **facts: Any) -> TrialResult:
         return cls(**_identity(trial), state="FAILED", error=error, **facts)
 
+    @property
+    def has_diverged(self) -> bool:
+        return self.state == "PRUNED" and "diverged" in (self.error or "")
+
+    @property
+    def was_stopped(self) -> bool:
+        """By a scheduler, for its candidate's sake."""
+        return self.state == "PRUNED" and not self.has_diverged
+
     @classmethod
     def from_dict(cls, record: Mapping[str, Any]) -> TrialResult:
         return cls(**record)

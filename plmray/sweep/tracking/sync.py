@@ -10,7 +10,8 @@ from plmray.config.fields.sweep import SweepSpec
 from plmray.config.parameters import flat
 from plmray.errors import SetupError, first_line
 from plmray.redact import redacted
-from plmray.report.verdict import Verdict, candidate_summaries
+from plmray.report.judge import candidate_summaries
+from plmray.report.verdict import Verdict
 from plmray.report.write import judge_folder, write_report
 from plmray.sweep.folder.costs import costs_summary, read_costs
 from plmray.sweep.folder.reader import load_resolved, recorded_tracking
@@ -47,7 +48,7 @@ def sync_folder(path: Path, uri: str | None, address: str | None = None) -> tupl
     verdict = judge_folder(path, spec, results)
     costs = costs_summary(read_costs(path))
     write_outcome(path, verdict, spec.name, results)
-    mirror.finish_candidates(candidate_summaries(results))
+    mirror.finish_candidates(candidate_summaries(results, spec.objective.metric))
     log_outcome(
         mirror, verdict, path, costs, "complete" if not any(r.state == "FAILED" for r in results) else "failures"
     )
