@@ -146,8 +146,8 @@ def _of_seeds(
         )
     if spread.equal_p is not None and spread.equal_p < UNEQUAL_BELOW:
         yield (
-            f"the seed's spread differs between candidates (p = {spread.equal_p:.2g}): the pooled SD is an average, "
-            "without an interval"
+            f"the seed's spread differs between candidates (p = {spread.equal_p:.2g}), or has long tails: the pooled "
+            "SD is an average of unlike ones, and its interval the wider for it"
         )
     if rows and rows[0].num_seeds < 3:
         yield f"the best candidate has {rows[0].num_seeds} seed(s): too few to tell luck from merit"

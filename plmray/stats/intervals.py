@@ -16,6 +16,7 @@ Scores = Sequence[Array]
 Score = Callable[[Array, Array], float]
 Transform = Literal["fisher", "logit"]
 
+PARTS_LIMIT, LEAST_DEGREES = 0.9, 0.5
 EDGE = 1e-6  # how near to a bound a transformed score may come
 
 
@@ -49,11 +50,29 @@ def _known(estimate: Estimate) -> bool:
     return math.isfinite(estimate.low) and math.isfinite(estimate.high)
 
 
-def sd_interval_factors(degrees: int, confidence: float = 0.95) -> tuple[float, float]:
+def sd_interval_factors(degrees: float, confidence: float = 0.95) -> tuple[float, float]:
     """What an SD with ``degrees`` degrees of freedom is multiplied by to get its χ² interval."""
     tail = (1 - confidence) / 2
     upper, lower = special.chdtri(degrees, tail), special.chdtri(degrees, 1 - tail)
     return math.sqrt(degrees / float(upper)), math.sqrt(degrees / float(lower))
+
+
+def effective_degrees(squares: Array, degrees: Array) -> float:
+    """What Σ squares / Σ degrees is worth in degrees of freedom of a χ², from how much its parts differ.
+
+    ``squares``: (n_parts,) sums of squares with (n_parts,) ``degrees``: of one spread and normal values, they differ by
+    chance alone, and Σ degrees is right; where spreads differ or tails are long they differ more, and it is less. By
+    Satterthwaite's moments, with the upper ``PARTS_LIMIT`` limit of the variance between parts instead of its estimate,
+    which a few parts hardly know; half a degree a part at the least. One part tells nothing of others: its degrees.
+    Source: Satterthwaite 1946; the limit was chosen by simulation (tests/benchmarks/coverage.py).
+    """
+    parts, total = len(squares), float(degrees.sum())
+    if parts < 2 or total == 0:
+        return total
+    mean = float(squares.sum()) / total
+    between = parts / (parts - 1) * float(((squares - degrees * mean) ** 2).sum()) / total**2
+    limit = between * (parts - 1) / float(special.chdtri(parts - 1, PARTS_LIMIT))
+    return min(max(2 * mean**2 / limit, LEAST_DEGREES * parts), total) if limit > 0 else total
 
 
 def failure_rate(failures: int, trials: int, confidence: float = 0.95) -> Estimate:

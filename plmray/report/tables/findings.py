@@ -56,7 +56,7 @@ def shares_rows(
             _refuse_repeats(own, [*factors, seed_column])
         levels = {name: own.texts(name) for name in factors}
         try:
-            found = factor_shares(own.numbers(score), levels, derived_rng(0, "shares"), confidence)
+            found = factor_shares(own.numbers(score), levels, confidence)
         except ValueError as error:
             raise DataError.of(_where(by, key), str(error), own.source) from error
         rows.append(
