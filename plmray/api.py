@@ -183,11 +183,20 @@ class SweepResults:
 
         return headline(self.verdict)
 
-    def report(self, out: str | Path | None = None, *, confidence: float = 0.95) -> list[Path]:
-        """Write report.md, report.html and report.json to ``out`` (default: the sweep folder); returns their paths."""
+    def report(
+        self, out: str | Path | None = None, *, confidence: float = 0.95, families: str | Path | None = None
+    ) -> list[Path]:
+        """Write report.md, report.html and report.json to ``out`` (default: the sweep folder); returns their paths.
+
+        ``families``: a table of test proteins that are kin (MMseqs2's clusters, or columns id and family), which the
+        interval over proteins then takes together.
+        """
+        from plmray.report.proteins import read_families
         from plmray.report.write import judge_folder, write_report
 
-        judged = self.verdict if confidence == 0.95 else judge_folder(self.folder, self.spec, self.results, confidence)
+        kin = read_families(Path(families)) if families is not None else None
+        again = confidence != 0.95 or kin is not None
+        judged = judge_folder(self.folder, self.spec, self.results, confidence, kin) if again else self.verdict
         target = Path(out) if out is not None else None
         return write_report(self.folder, judged, self.spec.name, self.results, target)
 

@@ -41,9 +41,10 @@ def best(folder: Path, form: str) -> None:
 @sweep_folder
 @click.option("--out", type=FilePath, help="Folder for the report (default: DIR).")
 @click.option("--confidence", type=click.FloatRange(0.5, 0.999), default=0.95, show_default=True)
-def report(folder: Path, out: Path | None, confidence: float) -> None:
+@click.option("--families", type=FilePath, help="Families of test proteins: MMseqs2's cluster table, or id and family.")
+def report(folder: Path, out: Path | None, confidence: float, families: Path | None) -> None:
     """Write the report of a sweep folder again and print it."""
-    paths = _opened(folder).report(out, confidence=confidence)
+    paths = _opened(folder).report(out, confidence=confidence, families=families)
     click.echo(paths[0].read_text(encoding="utf-8"))
     click.echo(f"written: {', '.join(str(child(out or given_folder(), path.name)) for path in paths)}")
 

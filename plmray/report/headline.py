@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 from plmray.report.text import interval, percent, plain_name, seeds, share, short
 from plmray.report.verdict import Verdict
+from plmray.stats.intervals import Estimate
 
 
 def headline(verdict: Verdict) -> str:
@@ -58,7 +59,16 @@ def _best(verdict: Verdict) -> str:
     assert best is not None
     text = f"the best candidate, {best.candidate_id}, has {verdict.metric} {interval(best.mean)} over "
     text += f"{best.interval_seeds} fresh seeds" if best.confirmed else seeds(best.num_seeds)
-    return text + (f" (test {interval(best.test_mean)})" if math.isfinite(best.test_mean.value) else "")
+    return text + (f" ({_test(verdict, best.test_mean)})" if math.isfinite(best.test_mean.value) else "")
+
+
+def _test(verdict: Verdict, over_seeds: Estimate) -> str:
+    """The test score, over other proteins too where the outputs tell."""
+    both = verdict.over_proteins
+    if both is None or not math.isfinite(both.best.low):
+        return f"test {interval(over_seeds)} over seeds, on these very proteins"
+    what = "families" if both.are_families else "proteins"
+    return f"test {interval(both.best)} over seeds and {what}"
 
 
 def _contest(verdict: Verdict) -> Iterator[str]:

@@ -39,6 +39,7 @@ def _lines(verdict: Verdict, name: str, costs: Mapping[str, float] | None) -> It
     yield from _test_lines(verdict)
     if verdict.test_scores is not None:
         yield from test_lines(verdict.test_scores)
+    yield from _protein_lines(verdict)
     yield from loss_lines(verdict.losses)
     yield from _trial_lines(verdict)
     if costs:
@@ -221,6 +222,18 @@ def _test_lines(verdict: Verdict) -> Iterator[str]:
         shown = ", ".join(f"{number(value)} of {n}" for n, value in verdict.best_of.items())
         yield f"Best mean to expect of so many blind draws: {shown}."
         yield ""
+
+
+def _protein_lines(verdict: Verdict) -> Iterator[str]:
+    both = verdict.over_proteins
+    if both is None or not math.isfinite(both.best.low):
+        return
+    what = "families of test proteins" if both.are_families else "test proteins, taken as unrelated to each other"
+    text = f"Test score over other seeds and other proteins ({both.units} {what}): {interval(both.best)}"
+    if both.delta is not None and math.isfinite(both.delta.low):
+        text += f"; best - second, both on the same proteins: {interval(both.delta)}"
+    yield f"{text}. Other splits are not in it."
+    yield ""
 
 
 def _group_lines(verdict: Verdict) -> Iterator[str]:

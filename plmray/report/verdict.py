@@ -10,11 +10,25 @@ from plmray.report.contest import Contest
 from plmray.report.held_out import TestScores
 from plmray.report.losses import Losses
 from plmray.report.rows import CandidateRow, GroupRow
+from plmray.stats.intervals import Estimate
 from plmray.stats.spread import SeedSpread
 from plmray.stats.streams import StreamShares
 from plmray.stats.surrogate import ParameterShares
 from plmray.stats.variance import AnchorShares
 from plmray.trials.result import TrialResult
+
+
+@dataclass(frozen=True)
+class OverProteins:
+    """Test scores over seeds × proteins: of the ``best`` and the ``second`` candidate, and ``delta``, best - second on
+    the same resampled proteins. ``units``: proteins, or families of them (``are_families``), that come and go alone."""
+
+    best: Estimate
+    second: Estimate | None
+    delta: Estimate | None
+    units: int
+    are_families: bool
+    resamples: int
 
 
 @dataclass(frozen=True)
@@ -48,6 +62,7 @@ class Verdict:
     confidence: float = 0.95
     logarithmic: tuple[str, ...] = ()
     test_scores: TestScores | None = None
+    over_proteins: OverProteins | None = None
     warnings: tuple[str, ...] = field(default=())
 
     @property

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 from plmray.config.fields.sweep import SweepSpec
 from plmray.report.headline import headline
 from plmray.report.judge import judge
 from plmray.report.markdown import markdown
+from plmray.report.proteins import over_proteins
 from plmray.report.text import without_nan
 from plmray.report.verdict import Verdict
 from plmray.storage import layout
@@ -21,9 +22,18 @@ from plmray.trials import selection
 from plmray.trials.result import TrialResult, in_order
 
 
-def judge_folder(folder: Path, spec: SweepSpec, results: Sequence[TrialResult], confidence: float = 0.95) -> Verdict:
-    """The verdict of a sweep folder: from its results, its space and what was decided on the way."""
-    return judge(
+def judge_folder(
+    folder: Path,
+    spec: SweepSpec,
+    results: Sequence[TrialResult],
+    confidence: float = 0.95,
+    families: Mapping[str, str] | None = None,
+) -> Verdict:
+    """The verdict of a sweep folder: from its results, its space, what was decided on the way, and kept test outputs.
+
+    ``families``: of test proteins, by id, which are no evidence independent of each other.
+    """
+    verdict = judge(
         results,
         spec.objective.metric,
         confidence,
@@ -33,6 +43,7 @@ def judge_folder(folder: Path, spec: SweepSpec, results: Sequence[TrialResult], 
         proteins=read_counts(folder),
         indifference=spec.replicate.indifference if spec.replicate else None,
     )
+    return replace(verdict, over_proteins=over_proteins(folder, verdict, results, families))
 
 
 def write_report(

@@ -62,3 +62,20 @@ def test_bounded_scores_unfold() -> None:
     assert np.isfinite(transformed(np.array([0.0, 1.0]), "logit")).all()
     with pytest.raises(ValueError, match="from 0 to 1"):
         transformed(np.array([-0.2]), "logit")
+
+
+def test_homologues_are_no_independent_evidence() -> None:
+    """Families of ten proteins that share their difficulty: taken one by one they hold .64."""
+    rng = np.random.default_rng(5)
+    together = alone = 0
+    families = np.repeat(np.arange(12), 10)
+    for _ in range(120):
+        errors = rng.normal(size=12)[families] + 0.2 * rng.normal(size=(3, 120)) + 0.1 * rng.normal(size=(3, 1))
+        mean = lambda t, p: float((p - t).mean())  # noqa: E731
+        for grouped in (True, False):
+            own = seed_and_protein_interval(
+                mean, np.zeros(120), errors, rng, resamples=100, families=families if grouped else None
+            )
+            together += grouped and own.low <= 0 <= own.high
+            alone += (not grouped) and own.low <= 0 <= own.high
+    assert together / 120 > 0.9 > 0.75 > alone / 120
