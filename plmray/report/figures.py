@@ -20,9 +20,10 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 BLACK, ORANGE, SKY, GREEN, BLUE, RED = "#000000", "#E69F00", "#56B4E9", "#009E73", "#0072B2", "#D55E00"
-VERDICT_COLOURS = {"positive": BLUE, "undecided": "#999999", "negative": RED}
+GREY = "#999999"
+VERDICT_COLOURS = {"positive": BLUE, "undecided": GREY, "negative": RED}
 SHOWN = 12
-CURVES_SHOWN = 5
+CURVES_SHOWN = COLLAPSES_SHOWN = 5
 
 Curves = Mapping[str, Sequence[Mapping[str, Any]]]  # evaluations by trial id
 
@@ -50,6 +51,8 @@ def _figures(
         yield title, 3.0, lambda axes, key=key: _effect(axes, verdict, anchors, key)  # type: ignore[misc]
     if curves:
         yield "Learning curves, mean and range over seeds", 3.4, lambda axes: _curves(axes, verdict, results, curves)
+    if any(c.trial_id in curves for c in verdict.losses.collapses):
+        yield "Runs that collapsed, and the other seeds", 3.0, lambda axes: _collapses(axes, verdict, results, curves)
     if verdict.contest is not None and verdict.contest.power:
         yield "Further seeds to tell the two best apart", 2.8, lambda axes: _power(axes, verdict)
     tested = [r for r in selection.main(results) if r.test_score is not None]
@@ -129,9 +132,13 @@ def _effect(axes: Axes, verdict: Verdict, anchors: Sequence[TrialResult], key: s
     sd = verdict.spread.sd.value
     if math.isfinite(sd):
         axes.errorbar(where, height, yerr=sd, fmt="none", ecolor=ORANGE, elinewidth=2, alpha=0.8)
+    if verdict.parameters is not None and key in verdict.levels:
+        curve, levels = verdict.parameters.curves[key], [float(value) for value in verdict.levels[key]]
+        axes.plot(levels, [e.value for e in curve], color=BLACK, linewidth=1.2)
+        axes.fill_between(levels, [e.low for e in curve], [e.high for e in curve], color=BLACK, alpha=0.15, linewidth=0)
     if key in verdict.logarithmic:
         axes.set_xscale("log")
-    axes.set_xlabel(f"{plain_name(key)}; orange: ± the pooled seed SD")
+    axes.set_xlabel(f"{plain_name(key)}; orange: ± the pooled seed SD; black: mean over all other settings")
     axes.set_ylabel(verdict.metric)
 
 
@@ -150,6 +157,17 @@ def _curves(axes: Axes, verdict: Verdict, results: Sequence[TrialResult], curves
     axes.set_xlabel("epoch")
     axes.set_ylabel(f"validation {verdict.metric}")
     axes.legend(fontsize=7, frameon=False)
+
+
+def _collapses(axes: Axes, verdict: Verdict, results: Sequence[TrialResult], curves: Curves) -> None:
+    fallen = {c.trial_id: c.candidate_id for c in verdict.losses.collapses[:COLLAPSES_SHOWN]}
+    for trial in (r.trial_id for r in selection.main(results, verdict.phase) if r.candidate_id in fallen.values()):
+        points = curves.get(trial, ())
+        epochs, scores = ([float(point[name]) for point in points] for name in ("epoch", "score"))
+        colour = RED if trial in fallen else GREY
+        axes.plot(epochs, scores, color=colour, linewidth=1.4 if trial in fallen else 0.8)
+    axes.set_xlabel("epoch; red: collapsed")
+    axes.set_ylabel(f"validation {verdict.metric}")
 
 
 def _power(axes: Axes, verdict: Verdict) -> None:

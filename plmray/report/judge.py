@@ -14,12 +14,13 @@ from plmray.report.cautions import cautions_of
 from plmray.report.contest import contest_of
 from plmray.report.held_out import test_scores_of
 from plmray.report.losses import losses_of, split_off
-from plmray.report.parameters import Domains, anchors_missing, shares_of_parameters
+from plmray.report.parameters import Domains, anchors_missing, levels_of, shares_of_parameters
+from plmray.report.questions import best_of_draws, contrasts_of, spread_trends
 from plmray.report.rows import candidate_rows, group_rows, rank_correlation, scores_of
 from plmray.report.verdict import Verdict
 from plmray.seeds import derived_rng
 from plmray.stats.collapse import succeeded
-from plmray.stats.ranking import expected_best, rank
+from plmray.stats.ranking import rank
 from plmray.stats.spread import pooled_seed_sd
 from plmray.stats.streams import StreamShares, stream_shares
 from plmray.stats.variance import grid_shares
@@ -27,8 +28,6 @@ from plmray.trials import selection
 from plmray.trials.result import TrialResult, in_order
 from plmray.trials.score_grid import ScoreGrid
 from plmray.trials.trial import CONFIRMATION
-
-EXPECTED_BEST_OF = (1, 2, 5, 10, 20, 50, 100)
 
 
 def judge(
@@ -75,7 +74,7 @@ def judge(
         contest=contest,
         streams=streams_of(results, kind.sign, confidence),
         test_correlation=rank_correlation(rows),
-        best_of=_best_of(anchor_grid, kind.sign),
+        best_of=best_of_draws(anchor_grid, kind.sign),
         counts=_counts(results),
         losses=losses_of(judged, sound, fallen, space or {}, confidence),
         hosts=dict(Counter(str(r.provenance["host"]) for r in results if "host" in r.provenance)),
@@ -84,6 +83,9 @@ def judge(
         importance=importance,
         confidence=confidence,
         logarithmic=tuple(key for key, domain in (space or {}).items() if getattr(domain, "log", False)),
+        contrasts=contrasts_of(anchors, space or {}, confidence),
+        trends=spread_trends(sound, space or {}, confidence),
+        levels={key: tuple(levels_of(space[key])[0]) for key in space} if space and parameters else {},
         test_scores=test_scores_of(sound, rows[0].candidate_id, confidence) if rows else None,
     )
     return replace(
@@ -133,11 +135,6 @@ def streams_of(results: Sequence[TrialResult], sign: float, confidence: float = 
         ]
         by_stream[stream] = succeeded(scores, sign)
     return stream_shares(whole, by_stream, confidence)
-
-
-def _best_of(anchors: ScoreGrid, sign: float) -> dict[int, float]:
-    means = np.array([scores.mean() for scores in anchors.by_candidate()])
-    return {n: expected_best(means, n, sign) for n in EXPECTED_BEST_OF if n <= len(means)}
 
 
 def _counts(results: Sequence[TrialResult]) -> dict[str, dict[str, int]]:

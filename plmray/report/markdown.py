@@ -9,6 +9,7 @@ from typing import Any
 from plmray.report.headline import headline
 from plmray.report.held_out import test_lines
 from plmray.report.losses import loss_lines
+from plmray.report.questions import question_lines
 from plmray.report.text import interval, number, percent, plain_name, share, short, too_small
 from plmray.report.verdict import Verdict
 from plmray.stats.intervals import Estimate
@@ -34,6 +35,7 @@ def _lines(verdict: Verdict, name: str, costs: Mapping[str, float] | None) -> It
     yield from _contest_lines(verdict)
     yield from _spread_lines(verdict)
     yield from _parameter_lines(verdict)
+    yield from question_lines(verdict)
     yield from _stream_lines(verdict)
     yield from _group_lines(verdict)
     yield from _test_lines(verdict)
@@ -158,6 +160,11 @@ def _spread_lines(verdict: Verdict) -> Iterator[str]:
     yield (
         f"From {shares.num_candidates} candidates drawn blindly from the space ({shares.num_trials} trials)"
         + (too_small() if shares.candidate_variance <= 0 else ".")
+        + (
+            f" Whether they differ at all: p = {shares.any_difference_p:.2g} (F test)."
+            if math.isfinite(shares.any_difference_p)
+            else ""
+        )
     )
     yield ""
 
@@ -173,8 +180,9 @@ def _parameter_lines(verdict: Verdict) -> Iterator[str]:
         yield from table(("source", level), rows)
         yield ""
         yield (
-            "First-order shares over the declared space, by a Gaussian process on the random candidates; the seed's is "
-            "that of the table above, so that they need not add up to 100 %."
+            "First-order shares over the declared space, by a Gaussian process on the random candidates: intervals are "
+            "descriptive, as they hold for smooth responses and too seldom where one has a step or a cliff. The seed's "
+            "is that of the table above, so that they need not add up to 100 %."
         )
         yield ""
     elif verdict.anchors_missing and verdict.shares is not None:
@@ -217,10 +225,6 @@ def _stream_lines(verdict: Verdict) -> Iterator[str]:
 def _test_lines(verdict: Verdict) -> Iterator[str]:
     if math.isfinite(verdict.test_correlation):
         yield f"Rank correlation of validation and test over candidates: {verdict.test_correlation:.2f}."
-        yield ""
-    if len(verdict.best_of) > 1:
-        shown = ", ".join(f"{number(value)} of {n}" for n, value in verdict.best_of.items())
-        yield f"Best mean to expect of so many blind draws: {shown}."
         yield ""
 
 

@@ -17,7 +17,9 @@ from plmray.stats.surrogate import ANCHORS_PER_PARAMETER, ParameterShares, param
 from plmray.trials.result import TrialResult
 from plmray.trials.score_grid import ScoreGrid
 
-Domains = Mapping[str, FloatDomain | IntDomain | ChoiceDomain | OrdinalDomain]
+Domain = FloatDomain | IntDomain | ChoiceDomain | OrdinalDomain
+Domains = Mapping[str, Domain]
+CURVE_LEVELS = 7
 DRAWS = 2048  # points of the space, a power of two
 ABSENT = 0.5  # the code of a parameter that does not exist beside the others
 
@@ -44,7 +46,17 @@ def shares_of_parameters(
         even_draws(domains),
         rng,
         confidence,
+        {key: levels_of(domain)[1] for key, domain in space.items()},
     )
+
+
+def levels_of(domain: Domain) -> tuple[list[Any], Array]:
+    """Values of a parameter at which its curve is shown, over the whole domain, with their codes."""
+    if isinstance(domain, ChoiceDomain):
+        return list(domain.values), np.eye(len(domain.values))
+    shares = (np.arange(CURVE_LEVELS) + 0.5) / CURVE_LEVELS
+    values = list(dict.fromkeys(domain.at(float(share)) for share in shares))
+    return values, np.array([[position(domain, value)] for value in values])
 
 
 def even_draws(space: Space) -> tuple[Array, Array]:

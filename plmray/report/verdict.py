@@ -32,13 +32,46 @@ class OverProteins:
 
 
 @dataclass(frozen=True)
+class BestOf:
+    """Of n blind draws: the highest mean ``seen``, noise and all; the ``true`` mean of the truly best; and what the one
+    that looks best is worth, ``picked``. NaN where no spread is known."""
+
+    seen: float
+    true: float
+    picked: float
+
+
+@dataclass(frozen=True)
+class Contrast:
+    """``one`` level of a choice against the ``other``, over random candidates: Δ of mean scores, other candidates and
+    seeds in its interval. ``counts``: candidates of each; ``paired``: the same other settings with both."""
+
+    parameter: str
+    one: str
+    other: str
+    delta: Estimate
+    counts: tuple[int, int]
+    paired: bool
+    p_holm: float
+
+
+@dataclass(frozen=True)
+class SpreadTrend:
+    """``ratio``: seed SD at the top of a parameter's range over that at its bottom."""
+
+    parameter: str
+    ratio: Estimate
+    p_holm: float
+
+
+@dataclass(frozen=True)
 class Verdict:
     """``parameters``: shares of single hyperparameters, None with fewer than ten anchors each (``anchors_missing``).
 
-    ``best_of``: what the best of so many blind draws would have been on average. ``importance``: what Optuna's
-    evaluators say of the searched candidates, see ``sweep.phases.importance``. ``logarithmic``: parameters that are
-    sampled on a log scale. ``test_scores``: all metrics of the best candidate. ``hosts``:
-    where how many trials trained.
+    ``best_of``: by number of blind draws. ``levels``: values at which ``parameters.curves`` are. ``importance``: what
+    Optuna's evaluators say of the searched candidates, see ``sweep.phases.importance``. ``logarithmic``: parameters
+    that are sampled on a log scale. ``test_scores``: all metrics of the best candidate. ``hosts``: where how many
+    trials trained.
     """
 
     metric: str
@@ -52,7 +85,7 @@ class Verdict:
     contest: Contest | None
     streams: StreamShares | None
     test_correlation: float
-    best_of: Mapping[int, float]
+    best_of: Mapping[int, BestOf]
     counts: Mapping[str, Mapping[str, int]]
     losses: Losses
     failures: tuple[TrialResult, ...]
@@ -63,6 +96,9 @@ class Verdict:
     logarithmic: tuple[str, ...] = ()
     test_scores: TestScores | None = None
     over_proteins: OverProteins | None = None
+    contrasts: tuple[Contrast, ...] = ()
+    trends: tuple[SpreadTrend, ...] = ()
+    levels: Mapping[str, tuple[Any, ...]] = field(default_factory=dict)
     warnings: tuple[str, ...] = field(default=())
 
     @property

@@ -74,8 +74,9 @@ def _figures(folder: Path, verdict: Verdict, results: Sequence[TrialResult]) -> 
 
     if find_spec("matplotlib") is None:
         return {}
-    from plmray.report.figures import CURVES_SHOWN, figures_of
+    from plmray.report.figures import COLLAPSES_SHOWN, CURVES_SHOWN, figures_of
 
     shown = {row.candidate_id for row in verdict.candidates[:CURVES_SHOWN]}
+    shown |= {c.candidate_id for c in verdict.losses.collapses[:COLLAPSES_SHOWN]}
     own = [r.trial_id for r in selection.main(results, verdict.phase) if r.candidate_id in shown]
     return figures_of(verdict, results, read_curves(folder, own))

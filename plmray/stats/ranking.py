@@ -61,16 +61,19 @@ def _num_draws(candidates: int) -> int:
     return max(1000, min(DRAWS, NUMBERS_AT_MOST // candidates))
 
 
-def expected_best(scores: Array, trials: int, sign: float = 1.0) -> float:
+def expected_best(scores: Array, trials: int, sign: float = 1.0, worth: Array | None = None) -> float:
     """What the best of ``trials`` trials would have been on average, from (N,) scores that were seen.
 
-    Unbiased: Σ C(i - 1, n - 1) / C(N, n) · y₍ᵢ₎ over scores in ascending order (of merit). Raises ValueError where
-    more trials are asked for than were seen. Source: Tang et al. 2020.
+    Unbiased: Σ C(i - 1, n - 1) / C(N, n) · y₍ᵢ₎ over scores in ascending order (of merit). ``worth``: (N,) of what each
+    is counted as, the score by default; so one learns what the one that looks best is worth, where scores have noise:
+    the highest score seen is too good. Raises ValueError where more trials are asked for than were seen.
+    Source: Tang et al. 2020.
     """
     total = len(scores)
     if not 1 <= trials <= total:
         raise ValueError(f"best of {trials} cannot be estimated from {total} scores; ask for 1 to {total}")
-    ordered = np.sort(sign * scores)
+    order = np.argsort(sign * scores, kind="stable")
+    ordered = (sign * (scores if worth is None else worth))[order]
     ranks = np.arange(1, total + 1)
     with np.errstate(invalid="ignore", divide="ignore"):
         logs = _log_choose(ranks - 1, trials - 1) - _log_choose(np.array([total]), trials)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,18 +15,21 @@ from plmray.stats.intervals import Array, Estimate
 ANCHORS_PER_PARAMETER = 10
 POSTERIOR_DRAWS = 200
 FEATURES = 512
+CURVE_POINTS = 256
 SHORTEST, LONGEST = 0.1, 30.0  # length scales, in widths of a parameter's domain
 
 
 @dataclass(frozen=True)
 class ParameterShares:
     """First-order shares by parameter, ``interactions`` of any order, and ``seed``; they sum to 1 up to what sampling
-    the space leaves. ``lack_of_fit_p``: of 'what the surrogate misses is seed noise'; below .05 it misses more."""
+    the space leaves. ``lack_of_fit_p``: of 'what the surrogate misses is seed noise'; below .05 it misses more.
+    ``curves``: by parameter the mean score over all else at each of its ``levels``."""
 
     parameters: Mapping[str, Estimate]
     interactions: Estimate
     seed: Estimate
     lack_of_fit_p: float
+    curves: Mapping[str, tuple[Estimate, ...]] = field(default_factory=dict)
 
 
 def parameter_shares(
@@ -39,13 +42,15 @@ def parameter_shares(
     draws: tuple[Array, Array],
     rng: np.random.Generator,
     confidence: float = 0.95,
+    levels: Mapping[str, Array] | None = None,
 ) -> ParameterShares:
     """Split the variance of one run over a space between its parameters and the seed.
 
     ``codes``: (n_candidates, n_columns) anchors, drawn blindly, every column scaled to its domain (0 to 1);
     ``means``, ``counts``: (n_candidates,) of their scores; ``noise``: pooled seed variance with ``degrees`` degrees of
     freedom; ``columns``: parameter to its columns (one-hot ones take several); ``draws``: two (n, n_columns) blind
-    samples of the space, of one size; even ones (Sobol) make shares that add up.
+    samples of the space, of one size; even ones (Sobol) make shares that add up; ``levels``: parameter to (n_levels,
+    its columns) codes at which its curve is wanted.
 
     A Gaussian process with one length scale a parameter; its noise is fixed to the pure error noise / count, so that
     seed luck is not taken for an effect. First-order shares are Var(E[f | x_j]) by pick-freeze over ``draws``; their
@@ -69,7 +74,14 @@ def parameter_shares(
     rest = np.maximum(1.0 - shares.sum(axis=0) - seed, 0.0)
     found = {name: _estimate(shares[j], confidence) for j, name in enumerate(columns)}
     return ParameterShares(
-        found, _estimate(rest, confidence), _estimate(seed, confidence), surrogate.lack_of_fit(counts, noise, degrees)
+        found,
+        _estimate(rest, confidence),
+        _estimate(seed, confidence),
+        surrogate.lack_of_fit(counts, noise, degrees),
+        {
+            name: surrogate.curve(first[:CURVE_POINTS], columns[name], codes_of, noise / counts, rng, confidence)
+            for name, codes_of in (levels or {}).items()
+        },
     )
 
 
@@ -137,6 +149,22 @@ class _Surrogate:
         across = _kernel(points, self.codes, self.scale, self.lengths, self.groups)
         drawn: Array = self.mean + prior(points) + (across @ correction).T
         return drawn
+
+    def curve(
+        self,
+        points: Array,
+        columns: Sequence[int],
+        levels: Array,
+        noise: Array,
+        rng: np.random.Generator,
+        confidence: float,
+    ) -> tuple[Estimate, ...]:
+        """The mean over ``points`` of all other columns, at each row of ``levels``."""
+        fixed = np.tile(points, (len(levels), 1))
+        fixed[:, list(columns)] = np.repeat(levels, len(points), axis=0)
+        values = self.sample(fixed, noise, rng, POSTERIOR_DRAWS)
+        means = values.reshape(POSTERIOR_DRAWS, len(levels), len(points)).mean(axis=2)
+        return tuple(_estimate(own, confidence) for own in means.T)
 
     def _prior_functions(self, rng: np.random.Generator, draws: int) -> Callable[[Array], Array]:
         """Functions with this kernel, by random Fourier features (Rahimi & Recht 2007)."""
