@@ -85,7 +85,7 @@ def _delta_options(command: Command) -> Command:
     show_default=True,
     help="paper: as in the published Figure 1.",
 )
-@click.option("--pair-by", metavar="COLUMN", help="Pair arms by this column (the seed) where that pays.")
+@click.option("--pair-by", metavar="COLUMN", help="Pair arms by this column (the seed).")
 def delta(
     table: Path,
     score: str,
@@ -98,13 +98,15 @@ def delta(
     pair_by: str | None,
 ) -> None:
     """Δ of every arm against a baseline, with interval and verdict; in percentage points for scores within ±1."""
-    from plmray.report.tables import verbs
+    from plmray.report.tables import told, verbs
 
     if mode == "paper" and pair_by is not None:
         raise click.UsageError("--mode paper is unpaired; drop --pair-by")
     if mode == "paper" and confidence != 0.95:
         raise click.UsageError("--mode paper knows 95 % alone; drop --confidence")
     _tell(table, score, (factor, *by))
+    for message in told.idle_pairing(table, score, factor, baseline, by, pair_by):
+        click.echo(f"mind: {message}", err=True)
     print_rows(verbs.delta_rows(table, score, factor, baseline, by, mode, confidence, pair_by), form)
 
 
@@ -126,10 +128,10 @@ def seeds_needed(
     effect: float | None,
 ) -> None:
     """Seeds an arm that find the observed Δ (noisy), and the smallest difference of interest."""
-    from plmray.report.tables import findings, verbs
+    from plmray.report.tables import findings, sources
 
     _tell(table, score, (factor, *by))
-    runs = verbs.runs_of(table, score)
+    runs = sources.runs_of(table, score)
     print_rows(findings.seeds_needed_rows(runs, score, factor, baseline, by, confidence, power, alpha, effect), form)
 
 
@@ -139,6 +141,7 @@ def seeds_needed(
 @click.option("--candidate", multiple=True, metavar="COLUMN", help="Column that names a candidate; may be repeated.")
 @by_option
 @click.option("--minimize", is_flag=True, help="Smaller scores are better.")
+@click.option("--pair-by", metavar="COLUMN", help="Take out what this column (the seed) does to all candidates alike.")
 @confidence_option
 @table_option
 def rank(
@@ -147,17 +150,40 @@ def rank(
     candidate: tuple[str, ...],
     by: tuple[str, ...],
     minimize: bool,
+    pair_by: str | None,
     confidence: float,
     form: str,
 ) -> None:
     """Rank candidates by their mean over seeds, with the probability that each is the best."""
-    from plmray.report.tables import verbs
+    from plmray.report.tables import sources, verbs
 
     _require(table, candidate, "--candidate")
     _tell(table, score, (*candidate, *by))
-    if not minimize and not table.is_dir() and verbs.is_error(score):
+    if not minimize and not table.is_dir() and sources.is_error(score):
         click.echo(f"{score}: smaller is taken to be better", err=True)
-    print_rows(verbs.rank_rows(table, score, candidate, by, minimize, confidence), form)
+    print_rows(verbs.rank_rows(table, score, candidate, by, minimize, confidence, pair_by), form)
+
+
+@stats.command()
+@_delta_options
+@click.option("--minimize", is_flag=True, help="Smaller scores are better.")
+def improvement(
+    table: Path,
+    score: str,
+    factor: str,
+    baseline: str,
+    by: tuple[str, ...],
+    confidence: float,
+    form: str,
+    minimize: bool,
+) -> None:
+    """Over several tasks (--by): the chance that a run of an arm beats a run of the baseline, and the mean Δ."""
+    from plmray.report.tables import verbs
+
+    if not by:
+        raise click.UsageError("give --by, the column of tasks that it is the mean over")
+    _tell(table, score, (factor, *by))
+    print_rows(verbs.improvement_rows(table, score, factor, baseline, by, minimize, confidence), form)
 
 
 @stats.command()
@@ -193,12 +219,13 @@ def audit(
 
 def _tell(table: Path, score: str, named: tuple[str, ...] = ()) -> None:
     """What a reader of the rows must know, on stderr."""
-    from plmray.report.tables import verbs
+    from plmray.report.tables import sources, told
 
-    if count := verbs.unscored(table, score):
+    if count := sources.unscored(table, score):
         click.echo(f"{count} runs without a score are left out", err=True)
-    for message in verbs.mixed_columns(table, score, named) if named else ():
-        click.echo(f"mind: {message}", err=True)
+    if named:
+        for message in (*told.mixed_columns(table, score, named), *told.collapsed_runs(table, score, named)):
+            click.echo(f"mind: {message}", err=True)
 
 
 def _require(table: Path, given: Any, option: str) -> None:

@@ -1,14 +1,14 @@
 """Statistics on arrays of scores: numpy and scipy only.
 
-On tables of runs (pandas, files, sweep folders): ``shares``, ``delta``, ``rank``, ``seeds_needed`` and ``audit``, the
-verbs of ``plmray stats``.
+On tables of runs (pandas, files, sweep folders): ``shares``, ``delta``, ``improvement``, ``rank``, ``seeds_needed`` and
+``audit``, the verbs of ``plmray stats``.
 """
 
 from __future__ import annotations
 
 from typing import Any
 
-__all__ = ["audit", "delta", "rank", "seeds_needed", "shares"]
+__all__ = ["audit", "delta", "improvement", "rank", "seeds_needed", "shares"]
 
 
 def __getattr__(name: str) -> Any:

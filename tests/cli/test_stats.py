@@ -7,6 +7,7 @@ import re
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pytest
@@ -108,9 +109,58 @@ def test_scores_beyond_one_keep_their_unit() -> None:
     assert call(large, *DELTA)[0]["delta"] == pytest.approx(0.1)
 
 
-def test_shared_seeds_pair() -> None:
+def test_named_seeds_pair_in_every_row_and_what_that_is_worth_is_told() -> None:
     rows = call(RUNS.replace("B,lora,3,0.66", "B,lora,3,0.6601"), *DELTA, "--pair-by", "seed")
-    assert [row["paired"] for row in rows] == [False, True]  # without any residual there is no correlation to see
+    assert [row["paired"] for row in rows] == [True, True]
+    rng = np.random.default_rng(0)
+    apart = "arm,seed,score\n" + "".join(f"{arm},{seed},{rng.normal()}\n" for arm in "ab" for seed in range(8))
+    Path("runs.csv").write_text(apart)
+    arguments = ["stats", "delta", "runs.csv", "--factor", "arm", "--baseline", "a", "--pair-by", "seed"]
+    assert "that pairing pays is not shown" in CliRunner().invoke(cli, arguments, catch_exceptions=False).stderr
+
+
+def test_a_seed_that_moves_all_candidates_is_taken_out_of_a_ranking() -> None:
+    """Candidates .1 apart under seeds that move all of them by 3."""
+    rng = np.random.default_rng(1)
+    moved = 3 * rng.normal(size=5)
+    text = "arm,seed,score\n" + "".join(
+        f"{arm},{seed},{0.1 * n + moved[seed] + 0.02 * rng.normal()}\n"
+        for n, arm in enumerate("abc")
+        for seed in range(5)
+    )
+    arguments = ("rank", "runs.csv", "--candidate", "arm", "-f", "json")
+    assert call(text, *arguments)[0]["p_best"] < 0.7
+    assert call(text, *arguments, "--pair-by", "seed")[0]["p_best"] > 0.99
+    Path("runs.csv").write_text(text.rstrip("\n").rpartition("\n")[0])
+    result = CliRunner().invoke(cli, ["stats", *arguments, "--pair-by", "seed"])
+    assert result.exit_code != 0 and "arm = c has no run with seed = 4" in result.stderr
+
+
+def test_one_run_borrows_its_spread_and_says_so() -> None:
+    text = "arm,seed,score\na,1,0.5\na,2,0.6\nb,1,0.7\n"
+    rows = call(text, "rank", "runs.csv", "--candidate", "arm", "-f", "json")
+    assert {row["arm"]: row["sd_borrowed"] for row in rows} == {"a": False, "b": True}
+
+
+def test_a_collapsed_run_of_a_table_is_told() -> None:
+    """As in the published AAV runs: one of them moves the seed's share from 71 % to 100 %."""
+    rng = np.random.default_rng(2)
+    scores = [
+        (arm, seed, 0.7 + 0.01 * n + 0.004 * rng.normal()) for n, arm in enumerate("abcdefgh") for seed in range(3)
+    ]
+    text = "arm,seed,score\n" + "".join(f"{a},{s},{0.1 if (a, s) == ('c', 1) else v}\n" for a, s, v in scores)
+    Path("runs.csv").write_text(text)
+    result = CliRunner().invoke(cli, ["stats", "rank", "runs.csv", "--candidate", "arm"], catch_exceptions=False)
+    assert "a run of arm = c seems to have collapsed: 0.1 beside 0.7" in result.stderr
+
+
+def test_improvement_is_over_tasks() -> None:
+    arguments = ("improvement", "runs.csv", "--factor", "training", "--baseline", "frozen", "-f", "json")
+    (row,) = call(RUNS, *arguments, "--by", "model")
+    assert row["level"] == "lora" and row["tasks"] == 2 and 0 <= row["p_low"] <= row["p_improvement"] <= row["p_high"]
+    deltas = call(RUNS, *DELTA)
+    assert row["mean_delta"] == pytest.approx(np.mean([own["delta"] for own in deltas]))
+    assert CliRunner().invoke(cli, ["stats", *arguments]).exit_code == 2
 
 
 def test_labels_are_read_as_written_and_all_rows_have_one_unit() -> None:

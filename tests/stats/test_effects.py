@@ -14,7 +14,7 @@ from plmray.stats.effects import (
     benjamini_hochberg,
     flips,
     holm,
-    paired_where_it_pays,
+    paired_delta,
     paper_delta,
     seed_block_correlation,
     welch_delta,
@@ -62,16 +62,22 @@ def test_seed_correlation_recovers_the_planted_one() -> None:
     assert np.mean([f.low <= 0.5 for f in found]) == pytest.approx(0.95, abs=0.03)
 
 
-def test_pairs_only_where_it_pays() -> None:
+def test_pairs_are_scipys() -> None:
     rng = np.random.default_rng(1)
-    shared, low = rng.normal(size=8) * 5, rng.normal(size=8) * 0.1
-    found, correlation = paired_where_it_pays(shared + low, shared + 0.3 + rng.normal(size=8) * 0.1)
-    oracle = stats.ttest_rel
-    assert found.paired and correlation.low > 0
-    apart, _ = paired_where_it_pays(rng.normal(size=8), rng.normal(size=8))
-    assert not apart.paired
-    again, _ = paired_where_it_pays(shared, shared + low + 0.2)
-    assert again.p == pytest.approx(oracle(shared + low + 0.2, shared).pvalue, rel=1e-10)
+    low, high = rng.normal(size=8), rng.normal(0.2, size=8)
+    found, oracle = paired_delta(low, high), stats.ttest_rel(high, low)
+    interval = oracle.confidence_interval(0.95)
+    assert (found.low, found.high, found.p) == pytest.approx((interval.low, interval.high, oracle.pvalue), rel=1e-10)
+    assert found.paired and paired_delta(np.zeros(3), np.ones(3)).verdict == "undecided"
+
+
+def test_rows_pool_their_seed_correlation() -> None:
+    """Three seeds tell little; thirty rows of three tell."""
+    rng = np.random.default_rng(2)
+    alike = [rng.normal(size=(2, 3)) + 1.5 * rng.normal(size=3) for _ in range(30)]
+    apart = [rng.normal(size=(2, 3)) for _ in range(30)]
+    assert seed_block_correlation(*alike).low > 0 > seed_block_correlation(*apart).low
+    assert seed_block_correlation(alike[0], np.zeros((2, 1))) == seed_block_correlation(alike[0])
 
 
 def test_power_is_statsmodels_at_equal_spreads() -> None:

@@ -10,21 +10,20 @@ import numpy as np
 
 from plmray.errors import DataError
 from plmray.report.tables.table import RunTable
-from plmray.seeds import derived_rng
 from plmray.stats.effects import (
     Delta,
     Mode,
     benjamini_hochberg,
     flips,
     holm,
-    paired_where_it_pays,
+    paired_delta,
     paper_delta,
+    seed_block_correlation,
     welch_delta,
 )
 from plmray.stats.factors import factor_shares
-from plmray.stats.intervals import Array
+from plmray.stats.intervals import Array, Estimate
 from plmray.stats.power import cautious_sd, seeds_needed
-from plmray.stats.ranking import rank
 from plmray.stats.variance import anchor_shares, grid_shares
 
 Row = dict[str, Any]
@@ -53,12 +52,12 @@ def shares_rows(
     rows = []
     for key, own in table.groups(by):
         if seed_column is not None:
-            _refuse_repeats(own, [*factors, seed_column])
+            refuse_repeats(own, [*factors, seed_column])
         levels = {name: own.texts(name) for name in factors}
         try:
             found = factor_shares(own.numbers(score), levels, confidence)
         except ValueError as error:
-            raise DataError.of(_where(by, key), str(error), own.source) from error
+            raise DataError.of(place_of(by, key), str(error), own.source) from error
         rows.append(
             {
                 **dict(zip(by, key, strict=True)),
@@ -81,12 +80,12 @@ def random_shares_rows(
     rows = []
     for key, own in table.groups(by):
         if seed_column is None:
-            found = anchor_shares([scores for _, scores in _cells(own, score, [candidate])], confidence)
+            found = anchor_shares([scores for _, scores in cells_of(own, score, [candidate])], confidence)
         else:
             found = grid_shares(_grid(own, score, candidate, seed_column), confidence)
         if found is None:
             message = "shares need two candidates and one with two runs"
-            raise DataError.of(_where(by, key), message, own.source)
+            raise DataError.of(place_of(by, key), message, own.source)
         rows.append(
             {
                 **dict(zip(by, key, strict=True)),
@@ -112,22 +111,22 @@ def delta_rows(
     """Every other level of ``factor`` against ``baseline``, a row for each and every combination of ``by``.
 
     In percentage points where all scores of the table lie within ±1, in all rows or in none: ``unit`` says which. p
-    values are adjusted over all rows.
+    values are adjusted over all rows. ``pair_by``: the seeds that both arms ran are blocks, in every row that has two.
     """
     rows = []
-    for key, level, first, second, unit in _arms(table, score, factor, baseline, by):
-        low, high = _scores(first, score) * unit, _scores(second, score) * unit
-        correlation = math.nan
+    for key, level, first, second, unit in arms_of(table, score, factor, baseline, by):
+        low, high = scores_of(first, score) * unit, scores_of(second, score) * unit
+        blocks = _blocks(first, second, score, pair_by, unit) if pair_by is not None else np.zeros((2, 0))
         if mode == "paper":
             found = paper_delta(low, high)
-        elif pair_by is not None:
-            found, correlation = _paired(first, second, score, pair_by, unit, confidence)
+        elif blocks.shape[1] > 1:
+            found = paired_delta(blocks[0], blocks[1], confidence)
         else:
             found = welch_delta(low, high, confidence)
         row = {**dict(zip(by, key, strict=True)), **_delta_row(found), "level": level}
         row["unit"] = "points" if unit == PERCENT else "score"
         if pair_by is not None:
-            row |= {"paired": found.paired, "seed_correlation": correlation}
+            row |= {"paired": found.paired, "seed_correlation": seed_block_correlation(blocks).value}
         scale = (
             flips(low / unit, high / unit, confidence)
             if unit == PERCENT and mode == "welch" and pair_by is None
@@ -156,9 +155,9 @@ def seeds_needed_rows(
     ``…_cautious``: at the 80 % upper limit of both SDs.
     """
     rows = delta_rows(table, score, factor, baseline, by, "welch", confidence)
-    arms = _arms(table, score, factor, baseline, by)
+    arms = arms_of(table, score, factor, baseline, by)
     for row, (_, _, first, second, unit) in zip(rows, arms, strict=True):
-        pair = [_scores(arm, score) * unit for arm in (first, second)]
+        pair = [scores_of(arm, score) * unit for arm in (first, second)]
         if min(map(len, pair)) < 2:
             row |= {"n_observed": None, "n_observed_cautious": None}
             continue
@@ -171,36 +170,7 @@ def seeds_needed_rows(
     return rows
 
 
-def rank_rows(
-    table: RunTable, score: str, candidate: Sequence[str], by: Sequence[str], sign: float, confidence: float
-) -> list[Row]:
-    """Candidates, best first: P(best), rank interval, and the chance that one run beats one run of the next."""
-    rows: list[Row] = []
-    for key, own in table.groups(by):
-        cells = _cells(own, score, candidate)
-        found = rank([scores for _, scores in cells], sign, derived_rng(0, "rank"), confidence)
-        order = np.argsort(-sign * found.means, kind="stable")
-        for place, index in enumerate(order):
-            after = order[place + 1] if place + 1 < len(order) else None
-            beats = None if after is None else found.beats(int(index), int(after), sign)
-            rows.append(
-                {
-                    **dict(zip(by, key, strict=True)),
-                    **dict(zip(candidate, cells[index][0], strict=True)),
-                    "mean": float(found.means[index]),
-                    "shrunken_mean": float(found.shrunken[index]),
-                    "seed_sd": float(found.sds[index]),
-                    "n_seeds": len(cells[index][1]),
-                    "p_best": float(found.p_best[index]),
-                    "rank_low": _whole(found.low_rank[index]),
-                    "rank_high": _whole(found.high_rank[index]),
-                    "p_beats_next": beats,
-                }
-            )
-    return rows
-
-
-def _arms(
+def arms_of(
     table: RunTable, score: str, factor: str, baseline: str, by: Sequence[str]
 ) -> Iterable[tuple[tuple[str, ...], str, RunTable, RunTable, float]]:
     unit = unit_factor(table.numbers(score))
@@ -208,7 +178,7 @@ def _arms(
         arms = {level[0]: runs for level, runs in own.groups([factor])}
         baseline = _spelled(baseline, arms)
         if baseline not in arms:
-            place = _where(by, key) or factor
+            place = place_of(by, key) or factor
             message = f"no run with {factor} = '{baseline}'; found {', '.join(sorted(arms))}"
             raise DataError.of(place, message, own.source)
         for level, runs in arms.items():
@@ -236,33 +206,35 @@ def _delta_row(found: Delta) -> Row:
     return {"delta": found.value, "half_width": half, "verdict": found.verdict, "p": found.p}
 
 
-def _paired(
-    first: RunTable, second: RunTable, score: str, pair_by: str, unit: float, confidence: float
-) -> tuple[Delta, float]:
-    """By the seeds both arms ran, where that pays; else unpaired with all runs."""
+def _blocks(first: RunTable, second: RunTable, score: str, pair_by: str, unit: float) -> Array:
+    """(2, n_seeds) scores of the seeds that both arms ran."""
     for arm in (first, second):
-        _refuse_repeats(arm, [pair_by])
-    low, high = (dict(zip(arm.texts(pair_by), _scores(arm, score) * unit, strict=True)) for arm in (first, second))
+        refuse_repeats(arm, [pair_by])
+    low, high = (dict(zip(arm.texts(pair_by), scores_of(arm, score) * unit, strict=True)) for arm in (first, second))
     common = sorted(set(low) & set(high))
-    blocks = np.array([[arm[seed] for seed in common] for arm in (low, high)])
-    found, correlation = paired_where_it_pays(blocks[0], blocks[1], confidence)
-    if not found.paired:  # all runs, not only those of common seeds
-        found = welch_delta(np.array(list(low.values())), np.array(list(high.values())), confidence)
-    return found, correlation.value
+    return np.array([[arm[seed] for seed in common] for arm in (low, high)])
 
 
-def _refuse_repeats(table: RunTable, names: Sequence[str]) -> None:
+def seed_correlation(
+    table: RunTable, score: str, factor: str, baseline: str, by: Sequence[str], pair_by: str
+) -> Estimate:
+    """How alike the arms of all rows of ``delta`` move under the same seed."""
+    arms = arms_of(table, score, factor, baseline, by)
+    return seed_block_correlation(*(_blocks(first, second, score, pair_by, 1.0) for _, _, first, second, _ in arms))
+
+
+def refuse_repeats(table: RunTable, names: Sequence[str]) -> None:
     seen: set[tuple[str, ...]] = set()
     for key in zip(*(table.texts(name) for name in names), strict=True):
         if key in seen:
-            message = f"two runs with {_where(names, key)}; a seed is one repetition: drop one, or name the column that tells them apart"  # noqa: E501
+            message = f"two runs with {place_of(names, key)}; a seed is one repetition: drop one, or name the column that tells them apart"  # noqa: E501
             raise DataError.of(names[-1], message, table.source)
         seen.add(key)
 
 
 def _grid(table: RunTable, score: str, candidate: str, seed_column: str) -> Array:
     """(n_candidates, n_seeds), NaN where a candidate did not run a seed."""
-    _refuse_repeats(table, [candidate, seed_column])
+    refuse_repeats(table, [candidate, seed_column])
     rows, columns = (table.texts(name) for name in (candidate, seed_column))
     places = [sorted(set(names)) for names in (rows, columns)]
     grid = np.full((len(places[0]), len(places[1])), math.nan)
@@ -271,17 +243,13 @@ def _grid(table: RunTable, score: str, candidate: str, seed_column: str) -> Arra
     return grid
 
 
-def _cells(table: RunTable, score: str, names: Sequence[str]) -> list[tuple[tuple[str, ...], Array]]:
-    return [(key, _scores(own, score)) for key, own in table.groups(names)]
+def cells_of(table: RunTable, score: str, names: Sequence[str]) -> list[tuple[tuple[str, ...], Array]]:
+    return [(key, scores_of(own, score)) for key, own in table.groups(names)]
 
 
-def _scores(table: RunTable, score: str) -> Array:
+def scores_of(table: RunTable, score: str) -> Array:
     return table.numbers(score)
 
 
-def _where(names: Sequence[str], key: Sequence[str]) -> str:
+def place_of(names: Sequence[str], key: Sequence[str]) -> str:
     return ", ".join(f"{name} = {value}" for name, value in zip(names, key, strict=True))
-
-
-def _whole(value: float) -> int | None:
-    return int(value) if math.isfinite(value) else None

@@ -3,26 +3,18 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
-from types import SimpleNamespace
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 from plmray.errors import DataError
-from plmray.metrics import METRICS
 from plmray.report.tables import audit as audits
-from plmray.report.tables import findings
-from plmray.report.tables.findings import Row, scored
-from plmray.report.tables.table import RunTable, as_number, read_runs
+from plmray.report.tables import findings, ranks
+from plmray.report.tables.findings import Row
+from plmray.report.tables.sources import Names, Source, is_error, is_folder, names_of, runs_of, sign_of, table_of
+from plmray.report.tables.told import collapsed_runs, idle_pairing, mixed_columns
 from plmray.stats.effects import Mode
-from plmray.sweep.folder.reader import load_resolved
-from plmray.trials import selection
 
 if TYPE_CHECKING:
     import pandas as pd
-
-Source = Any  # a table of pandas, columns by name, the path of a CSV, TSV or Parquet file, or of a sweep folder
-Names = str | Sequence[str]
 
 
 def shares(
@@ -41,7 +33,7 @@ def shares(
     folder needs neither: its random candidates in the replicate phase. Source: components of variance of crossed
     designs; intervals resample runs within cells. Raises DataError where the table does not hold such a design.
     """
-    _warn(table, score, (*_names(factors), *_names(candidate or ()), *_names(by)), bool(factors or candidate))
+    _warn(table, score, (*names_of(factors), *names_of(candidate or ()), *names_of(by)), bool(factors or candidate))
     return _framed(map(flat, shares_rows(table, score, factors, candidate, seed_column, by, confidence)))
 
 
@@ -60,7 +52,9 @@ def delta(
 
     In percentage points where all scores lie within ±1 (``unit``). ``mode`` paper: as in Schmirler et al. 2024.
     """
-    _warn(table, score, (factor, *_names(by)))
+    _warn(table, score, (factor, *names_of(by)))
+    for message in idle_pairing(table, score, factor, baseline, by, pair_by):
+        warnings.warn(message, stacklevel=2)
     return _framed(delta_rows(table, score, factor, baseline, by, mode, confidence, pair_by))
 
 
@@ -72,12 +66,34 @@ def rank(
     by: Names = (),
     minimize: bool = False,
     confidence: float = 0.95,
+    pair_by: str | None = None,
 ) -> pd.DataFrame:
-    """Candidates by their mean over seeds, best first, with the probability that each is the best."""
-    _warn(table, score, (*_names(candidate), *_names(by)), bool(candidate))
+    """Candidates by their mean over seeds, best first, with the probability that each is the best.
+
+    ``pair_by``: the column of seeds that all candidates ran, whose common effect is taken out.
+    """
+    _warn(table, score, (*names_of(candidate), *names_of(by)), bool(candidate))
     if not minimize and not is_folder(table) and is_error(score):
         warnings.warn(f"{score}: smaller is taken to be better", stacklevel=2)
-    return _framed(rank_rows(table, score, candidate, by, minimize, confidence))
+    return _framed(rank_rows(table, score, candidate, by, minimize, confidence, pair_by))
+
+
+def improvement(
+    table: Source,
+    *,
+    factor: str,
+    baseline: str,
+    by: Names,
+    score: str = "score",
+    minimize: bool = False,
+    confidence: float = 0.95,
+) -> pd.DataFrame:
+    """Over several tasks (``by``): the chance that a run of an arm beats a run of the baseline, and the mean Δ.
+
+    Every task weighs the same; intervals resample runs within tasks. Source: Agarwal et al. 2021.
+    """
+    _warn(table, score, (factor, *names_of(by)))
+    return _framed(improvement_rows(table, score, factor, baseline, by, minimize, confidence))
 
 
 def seeds_needed(
@@ -93,9 +109,9 @@ def seeds_needed(
     effect: float | None = None,
 ) -> pd.DataFrame:
     """Seeds an arm that would find the observed Δ, and the smallest difference of interest ``effect``."""
-    _warn(table, score, (factor, *_names(by)))
+    _warn(table, score, (factor, *names_of(by)))
     runs = runs_of(table, score)
-    rows = findings.seeds_needed_rows(runs, score, factor, baseline, _names(by), confidence, power, alpha, effect)
+    rows = findings.seeds_needed_rows(runs, score, factor, baseline, names_of(by), confidence, power, alpha, effect)
     return _framed(rows)
 
 
@@ -130,10 +146,10 @@ def shares_rows(
         raise _usage("give factors or candidate, not both")
     runs = runs_of(table, score, anchors=True)
     if factors:
-        return findings.shares_rows(runs, score, _names(factors), _names(by), seed_column, confidence)
+        return findings.shares_rows(runs, score, names_of(factors), names_of(by), seed_column, confidence)
     named = candidate or _candidate_of(table, "factors or candidate")
     seed = seed_column or ("seed" if is_folder(table) else None)
-    return findings.random_shares_rows(runs, score, named, _names(by), seed, confidence)
+    return findings.random_shares_rows(runs, score, named, names_of(by), seed, confidence)
 
 
 def delta_rows(
@@ -152,14 +168,30 @@ def delta_rows(
     if mode == "paper" and confidence != 0.95:
         raise _usage("mode paper knows 95 % alone; drop confidence")
     runs = runs_of(table, score)
-    return findings.delta_rows(runs, score, factor, baseline, _names(by), mode, confidence, pair_by)
+    return findings.delta_rows(runs, score, factor, baseline, names_of(by), mode, confidence, pair_by)
 
 
-def rank_rows(table: Source, score: str, candidate: Names, by: Names, minimize: bool, confidence: float) -> list[Row]:
+def improvement_rows(
+    table: Source, score: str, factor: str, baseline: str, by: Names, minimize: bool, confidence: float
+) -> list[Row]:
+    """The rows of ``improvement``."""
+    sign = sign_of(table, score, minimize)
+    return ranks.improvement_rows(runs_of(table, score), score, factor, baseline, names_of(by), sign, confidence)
+
+
+def rank_rows(
+    table: Source,
+    score: str,
+    candidate: Names,
+    by: Names,
+    minimize: bool,
+    confidence: float,
+    pair_by: str | None = None,
+) -> list[Row]:
     """The rows of ``rank``."""
-    named = _names(candidate) or (_candidate_of(table, "candidate"),)
-    return findings.rank_rows(
-        runs_of(table, score), score, named, _names(by), _sign(table, score, minimize), confidence
+    named = names_of(candidate) or (_candidate_of(table, "candidate"),)
+    return ranks.rank_rows(
+        runs_of(table, score), score, named, names_of(by), sign_of(table, score, minimize), confidence, pair_by
     )
 
 
@@ -168,68 +200,11 @@ def audit_tree(
 ) -> dict[str, Any]:
     """``runs`` and ``summary`` of ``audit``."""
     columns = audits.CurveColumns(valid_loss=valid_loss, test_score=test_score)
-    parsed = [audits.CurveKey.parse(key) for key in _names(keys)]
+    parsed = [audits.CurveKey.parse(key) for key in names_of(keys)]
     logs = table_of(curves)
     for name in (valid_loss, test_score):
         logs.refuse_thousands(name)
     return audits.audit_tree(runs_of(table, score), logs, score, parsed, columns)
-
-
-def runs_of(source: Source, score: str, anchors: bool = False) -> RunTable:
-    """The runs that have a score; of a sweep folder what a verdict compares, or its ``anchors`` alone."""
-    runs, _ = scored(table_of(source), score)
-    return _of_sweep(runs, anchors) if is_folder(source) else runs
-
-
-def mixed_columns(source: Source, score: str, named: Names) -> Iterator[str]:
-    """What nobody named and yet differs between runs that count as repetitions: its spread passes for the seed's.
-
-    ``named``: factors, candidates and ``by``. Texts with two values or more in a cell; not names of runs.
-    """
-    if is_folder(source):
-        return
-    table = scored(table_of(source), score)[0]
-    keys = list(zip(*(table.texts(name) for name in _names(named)), strict=True)) or [()] * len(table)
-    for name, values in table.columns.items():
-        texts = [str(value) for value in values]
-        if (
-            name in (score, *_names(named))
-            or len(set(texts)) > len(texts) / 2
-            or _is_number(values)
-            or "seed" in name.lower()
-        ):
-            continue
-        cells: dict[tuple[str, ...], set[str]] = {}
-        for key, text in zip(keys, texts, strict=True):
-            cells.setdefault(key, set()).add(text)
-        most = max(len(found) for found in cells.values())
-        if most > 1:
-            yield f"'{name}' has up to {most} values among runs that count as repetitions: name it (by), or drop some"
-
-
-def is_error(score: str) -> bool:
-    """Whether a column of scores is one where smaller is better, by its name."""
-    name = score.lower().rsplit(".", 1)[-1]
-    known = METRICS.get(name)
-    return known.direction == "minimize" if known else any(word in name for word in ("loss", "rmse", "perplexity"))
-
-
-def unscored(source: Source, score: str) -> int:
-    """How many runs have no score, and are left out."""
-    return scored(table_of(source), score)[1]
-
-
-def table_of(source: Source) -> RunTable:
-    if hasattr(source, "to_dict") and hasattr(source, "columns"):
-        columns = {str(name): [None if v != v else v for v in source[name].tolist()] for name in source.columns}
-        return RunTable("table", columns)
-    if isinstance(source, Mapping):
-        return RunTable("table", {str(name): list(values) for name, values in source.items()})
-    return read_runs(Path(source))
-
-
-def is_folder(source: Source) -> bool:
-    return isinstance(source, str | Path) and Path(source).is_dir()
 
 
 def flat(row: Row) -> Row:
@@ -243,29 +218,6 @@ def flat(row: Row) -> Row:
     )
 
 
-def _of_sweep(runs: RunTable, anchors: bool) -> RunTable:
-    names = ("phase", "varied", "probe", "origin", "reason")
-    cells = zip(*(runs.column(name) for name in names), strict=True)
-    rows = [SimpleNamespace(place=n, **dict(zip(names, own, strict=True))) for n, own in enumerate(cells)]
-    phase: Literal["search", "replicate"] = "replicate" if any(r.phase == "replicate" for r in rows) else "search"
-    chosen = selection.anchors(rows) if anchors else selection.main(rows, phase)
-    return runs.where([row.place for row in chosen])
-
-
-def _sign(source: Source, score: str, minimize: bool) -> float:
-    """A sweep folder knows the direction of its metric; of other tables the name of the column tells."""
-    if minimize or not is_folder(source):
-        return -1.0 if minimize or is_error(score) else 1.0
-    return METRICS[load_resolved(Path(source)).objective.metric].sign
-
-
-def _is_number(values: Sequence[Any]) -> bool:
-    try:
-        return all(as_number(value) is not None for value in values if value is not None)
-    except (TypeError, ValueError):
-        return False
-
-
 def _candidate_of(source: Source, what: str) -> str:
     if not is_folder(source):
         raise _usage(f"give {what}")
@@ -273,12 +225,9 @@ def _candidate_of(source: Source, what: str) -> str:
 
 
 def _warn(source: Source, score: str, named: Names, is_named: bool = True) -> None:
-    for message in mixed_columns(source, score, named) if is_named else ():
-        warnings.warn(message, stacklevel=3)
-
-
-def _names(given: Names) -> tuple[str, ...]:
-    return (given,) if isinstance(given, str) else tuple(given)
+    if is_named:
+        for message in (*mixed_columns(source, score, named), *collapsed_runs(source, score, named)):
+            warnings.warn(message, stacklevel=3)
 
 
 def _usage(message: str) -> DataError:
