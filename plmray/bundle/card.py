@@ -27,6 +27,8 @@ def _lines(facts: BundleFacts) -> Iterator[str]:
     yield f"| validation {facts.metric}, mean over seeds | {_number(scores.get('mean'))} {_interval(scores, '')} |"
     yield f"| spread of single seeds (SD) | {_number(scores.get('seed_sd'))} |"
     yield f"| test {facts.metric}, mean over seeds | {_number(scores.get('test_mean'))} {_interval(scores, 'test_')} |"
+    if scores.get("test_proteins_low") is not None:
+        yield f"| the same, over other seeds and other proteins | {_interval(scores, 'test_proteins_')} |"
     for name, value in scores.get("test_scores", {}).items():
         if name != facts.metric:
             yield f"| test {name} | {_number(value)} |"

@@ -20,8 +20,11 @@ from plmray.config.catalog.backbones import known_backbone
 from plmray.config.fields.sweep import SweepSpec
 from plmray.config.parameters import with_parameters
 from plmray.errors import FolderError, nearest_name
+from plmray.metrics import METRICS
 from plmray.model.backbones import fetch_weights
+from plmray.report.losses import split_off
 from plmray.report.rows import CandidateRow
+from plmray.report.verdict import OverProteins, Verdict
 from plmray.report.write import judge_folder
 from plmray.storage import layout
 from plmray.storage.atomic import read_json, write_atomic
@@ -42,10 +45,10 @@ def export(folder: Path, out: Path, candidate: str | None = None) -> BundleFacts
         raise FolderError(f"{out} is there already; give another name, or remove it")
     spec, results = load_resolved(require_folder(folder)), read_results(folder)
     require_schema(folder)
-    row = _chosen(folder, spec, results, candidate)
-    trials = _trials_with_weights(folder, results, row.candidate_id)
+    row, verdict = _chosen(folder, spec, results, candidate)
+    trials = _trials_with_weights(folder, results, row.candidate_id, METRICS[spec.objective.metric].sign)
     base = Path(read_resolved(folder)["folder"])
-    facts = _facts(folder, base, spec, row, trials)
+    facts = _facts(folder, base, spec, row, trials, _scores(row, trials, verdict.over_proteins))
     temporary = out.with_name(f".{out.name}.{os.getpid()}.tmp")
     try:
         facts = _with_backbone(facts, base, temporary)
@@ -79,23 +82,29 @@ def mlflow_model() -> dict[str, Any]:
     return {"flavors": {"python_function": loader}}
 
 
-def _chosen(folder: Path, spec: SweepSpec, results: Sequence[TrialResult], candidate: str | None) -> CandidateRow:
+def _chosen(
+    folder: Path, spec: SweepSpec, results: Sequence[TrialResult], candidate: str | None
+) -> tuple[CandidateRow, Verdict]:
     verdict = judge_folder(folder, spec, results)
     replicated = {result.candidate_id for result in selection.main(results, "replicate")}
     rows = [row for row in verdict.candidates if row.candidate_id in replicated or not replicated]
     if candidate is None and rows:
-        return rows[0]
+        return rows[0], verdict
     found = next((row for row in verdict.candidates if row.candidate_id == candidate), None)
     if found is None:
         known = [row.candidate_id for row in verdict.candidates]
         hint = nearest_name(candidate or "", known) if known else "no trial is complete yet"
         raise FolderError(f"{folder} has no finished candidate '{candidate}'; {hint}")
-    return found
+    return found, verdict
 
 
-def _trials_with_weights(folder: Path, results: Sequence[TrialResult], candidate: str) -> list[TrialResult]:
-    """One trial a seed: of the replicate phase where it has some."""
-    complete = [r for r in selection.main(selection.of(candidate, results)) if r.state == "COMPLETE"]
+def _trials_with_weights(
+    folder: Path, results: Sequence[TrialResult], candidate: str, sign: float
+) -> list[TrialResult]:
+    """One trial a seed: of the replicate phase where it has some; a run that collapsed predicts for nobody."""
+    phases = [[r for r in selection.main(results) if r.phase == phase] for phase in ("replicate", "search")]
+    sound = [r for judged in phases for r in split_off(judged, sign)[0]]
+    complete = [r for r in selection.of(candidate, sound) if r.state == "COMPLETE"]
     kept = [r for r in complete if (layout.trial_folder(folder, r.trial_id) / layout.ADAPTER / HEAD_FILE).is_file()]
     replicated = selection.main(kept, "replicate")
     if not kept:
@@ -106,7 +115,14 @@ def _trials_with_weights(folder: Path, results: Sequence[TrialResult], candidate
     return sorted(replicated or kept, key=lambda result: result.seed)
 
 
-def _facts(folder: Path, base: Path, spec: SweepSpec, row: CandidateRow, trials: Sequence[TrialResult]) -> BundleFacts:
+def _facts(
+    folder: Path,
+    base: Path,
+    spec: SweepSpec,
+    row: CandidateRow,
+    trials: Sequence[TrialResult],
+    scores: dict[str, Any],
+) -> BundleFacts:
     file = folder / layout.DATA
     if not file.is_file():
         raise FolderError(
@@ -153,7 +169,7 @@ def _facts(folder: Path, base: Path, spec: SweepSpec, row: CandidateRow, trials:
         window=tuple(data["window"]),
         longest=longest_residues(settings.backbone, base),
         cut_at=task.max_length if task.over_length == "cut" else None,
-        scores=_scores(row, trials),
+        scores=scores,
         software={key: provenance[key] for key in ("plmray", "torch", "transformers", "peft") if key in provenance},
     )
 
@@ -169,8 +185,9 @@ def _read_data(file: Path) -> dict[str, Any]:
     return data
 
 
-def _scores(row: CandidateRow, trials: Sequence[TrialResult]) -> dict[str, Any]:
-    """Numbers of the verdict; null where there is none."""
+def _scores(row: CandidateRow, trials: Sequence[TrialResult], both: OverProteins | None) -> dict[str, Any]:
+    """Numbers of the verdict; null where there is none. ``both``: over other proteins, too."""
+    over = both.scores.get(row.candidate_id) if both else None
     tests = [trial.test_scores for trial in trials]
     found = {name: [t[name] for t in tests if math.isfinite(t.get(name, math.nan))] for t in tests for name in t}
     means = {name: sum(values) / len(values) for name, values in found.items() if values}
@@ -183,6 +200,8 @@ def _scores(row: CandidateRow, trials: Sequence[TrialResult]) -> dict[str, Any]:
         "test_mean": row.test_mean.value,
         "test_low": row.test_mean.low,
         "test_high": row.test_mean.high,
+        "test_proteins_low": over.low if over else math.nan,
+        "test_proteins_high": over.high if over else math.nan,
     }
     known = {name: None if value != value else value for name, value in numbers.items()}
     return known | {"test_scores": means}

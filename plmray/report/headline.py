@@ -66,9 +66,9 @@ def _test(verdict: Verdict, over_seeds: Estimate) -> str:
     """The test score, over other proteins too where the outputs tell."""
     both = verdict.over_proteins
     if both is None or not math.isfinite(both.best.low):
-        return f"test {interval(over_seeds)} over seeds, on these very proteins"
+        return f"test {interval(over_seeds)} over seeds, on these very proteins and this one split"
     what = "families" if both.are_families else "proteins"
-    return f"test {interval(both.best)} over seeds and {what}"
+    return f"test {interval(both.best)} over seeds and {what}, on this one split"
 
 
 def _contest(verdict: Verdict) -> Iterator[str]:

@@ -45,10 +45,11 @@ def over_proteins(
     resample = family_resampler(len(ids), [families.get(i, i) for i in ids] if families else None)
     work = sum(arm.outputs.size for arm in arms)
     drawn = _resampled(arms, resample, int(np.clip(WORK // max(work, 1), FEWEST, MOST)), verdict.metric)
-    found = [_interval(arm, own, resample.units, verdict) for arm, own in zip(arms, drawn, strict=True)]
+    found = {
+        arm.candidate_id: _interval(arm, own, resample.units, verdict) for arm, own in zip(arms, drawn, strict=True)
+    }
     delta = _difference(arms, drawn, resample.units, verdict.confidence) if len(arms) > 1 else None
-    second = found[1] if len(found) > 1 else None
-    return OverProteins(found[0], second, delta, resample.units, bool(families), len(drawn[0]))
+    return OverProteins(found, delta, resample.units, bool(families), len(drawn[0]))
 
 
 def read_families(file: Path) -> dict[str, str]:
@@ -76,7 +77,7 @@ def read_families(file: Path) -> dict[str, str]:
 @dataclass(frozen=True)
 class _Arm:
     """A candidate's test outputs. ``proteins``: (units,) numbers, ascending, of the counted units; ``targets``: (units,
-    ...); ``outputs``: (n_seeds, units, outputs); ``scores``: (n_seeds,)."""
+    ...); ``outputs``: (n_seeds, units, outputs); ``scores``: (n_seeds,) as recorded."""
 
     candidate_id: str
     ids: Sequence[str]
@@ -104,7 +105,7 @@ class _Arm:
         if not np.allclose(scores, np.array(recorded, dtype=float), rtol=SAME, atol=SAME):
             logging.getLogger(__name__).warning("test outputs of %s do not give its scores: left out", candidate_id)
             return None
-        return cls(candidate_id, ids, proteins[counted], targets, outputs, np.array(scores))
+        return cls(candidate_id, ids, proteins[counted], targets, outputs, np.array(recorded, dtype=float))
 
     @property
     def over_seeds(self) -> tuple[float, float]:

@@ -20,15 +20,19 @@ from plmray.trials.result import TrialResult
 
 @dataclass(frozen=True)
 class OverProteins:
-    """Test scores over seeds × proteins: of the ``best`` and the ``second`` candidate, and ``delta``, best - second on
-    the same resampled proteins. ``units``: proteins, or families of them (``are_families``), that come and go alone."""
+    """Test scores over seeds × proteins. ``scores``: by candidate, the best first, then the second; ``delta``: best -
+    second on the same resampled proteins. ``units``: proteins, or families of them (``are_families``), that come and go
+    alone."""
 
-    best: Estimate
-    second: Estimate | None
+    scores: Mapping[str, Estimate]
     delta: Estimate | None
     units: int
     are_families: bool
     resamples: int
+
+    @property
+    def best(self) -> Estimate:
+        return next(iter(self.scores.values()))
 
 
 @dataclass(frozen=True)

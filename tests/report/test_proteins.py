@@ -51,14 +51,16 @@ def test_the_interval_is_wider_than_that_over_seeds_and_the_difference_is_paired
     results = regression(tmp_path, np.random.default_rng(0), {"a": 4, "b": 3})
     verdict = judge(results, "spearman")
     found = over_proteins(tmp_path, verdict, results)
-    assert found is not None and found.second is not None and found.delta is not None and found.units == 60
+    assert found is not None and list(found.scores) == ["a", "b"] and found.delta is not None and found.units == 60
     assert verdict.best is not None
     assert found.best.value == pytest.approx(verdict.best.test_mean.value)
     assert found.best.low < verdict.best.test_mean.low and found.best.high > verdict.best.test_mean.high
     # The same proteins for both: what is hard for one is hard for the other.
     assert found.delta.high - found.delta.low < (found.best.high - found.best.low) * 0.9
     told = replace(verdict, over_proteins=found)
-    assert "over seeds and proteins)" in headline(told) and "on these very proteins" in headline(verdict)
+    assert "over seeds and proteins, on this one split)" in headline(told) and "on these very proteins" in headline(
+        verdict
+    )
     assert "best - second, both on the same proteins" in markdown(told, "s")
     assert over_proteins(tmp_path, verdict, results) == found
 
