@@ -154,6 +154,12 @@ def test_a_collapsed_run_of_a_table_is_told() -> None:
     assert "a run of arm = c seems to have collapsed: 0.1 beside 0.7" in result.stderr
 
 
+def test_one_number_in_two_spellings_is_one_level() -> None:
+    text = "rate,seed,score\n0.001,1,0.5\n1e-3,2,0.6\n1e-2,1,0.7\n0.01,2,0.8\n"
+    rows = call(text, "rank", "runs.csv", "--candidate", "rate", "-f", "json")
+    assert {row["rate"]: row["n_seeds"] for row in rows} == {"0.001": 2, "1e-2": 2}
+
+
 def test_improvement_is_over_tasks() -> None:
     arguments = ("improvement", "runs.csv", "--factor", "training", "--baseline", "frozen", "-f", "json")
     (row,) = call(RUNS, *arguments, "--by", "model")

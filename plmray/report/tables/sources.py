@@ -12,6 +12,7 @@ from plmray.report.tables.findings import scored
 from plmray.report.tables.table import RunTable, read_runs
 from plmray.sweep.folder.reader import load_resolved
 from plmray.trials import selection
+from plmray.trials.trial import CONFIRMATION
 
 Source = Any  # a table of pandas, columns by name, the path of a CSV, TSV or Parquet file, or of a sweep folder
 Names = str | Sequence[str]
@@ -42,12 +43,16 @@ def is_folder(source: Source) -> bool:
 
 
 def _of_sweep(runs: RunTable, anchors: bool) -> RunTable:
-    names = ("phase", "varied", "probe", "origin", "reason")
+    """Anchors, or what speaks for each candidate: its confirmation where it has one, as scores chose its other seeds."""
+    names = ("phase", "varied", "probe", "origin", "reason", "candidate_id")
     cells = zip(*(runs.column(name) for name in names), strict=True)
     rows = [SimpleNamespace(place=n, **dict(zip(names, own, strict=True))) for n, own in enumerate(cells)]
+    if anchors:
+        return runs.where([row.place for row in selection.anchors(rows)])
     phase: Literal["search", "replicate"] = "replicate" if any(r.phase == "replicate" for r in rows) else "search"
-    chosen = selection.anchors(rows) if anchors else selection.main(rows, phase)
-    return runs.where([row.place for row in chosen])
+    own = selection.main(rows, phase)
+    confirmed = {r.candidate_id for r in own if r.reason == CONFIRMATION}
+    return runs.where([r.place for r in own if r.reason == CONFIRMATION or r.candidate_id not in confirmed])
 
 
 def sign_of(source: Source, score: str, minimize: bool) -> float:

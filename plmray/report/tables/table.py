@@ -72,7 +72,8 @@ class RunTable:
         if empty is not None:
             raise _fault(self.source, name, f"row {empty + 1} is empty; every run needs a value here, or drop the row")
         # A column of whole numbers with gaps is read as floats: 99.0 is the label 99.
-        return [str(int(v)) if isinstance(v, float) and v.is_integer() else str(v) for v in values]
+        texts = [str(int(v)) if isinstance(v, float) and v.is_integer() else str(v) for v in values]
+        return _one_spelling(texts)
 
     def where(self, rows: Sequence[int]) -> RunTable:
         return RunTable(self.source, {name: [values[row] for row in rows] for name, values in self.columns.items()})
@@ -85,6 +86,18 @@ class RunTable:
             rows.setdefault(key, []).append(row)
         for key in sorted(rows):
             yield key, self.where(rows[key])
+
+
+def _one_spelling(texts: list[str]) -> list[str]:
+    """Where all labels are numbers, each in the spelling that comes first: 1e-3 and 0.001 are one level."""
+    try:
+        numbers = {text: float(text) for text in dict.fromkeys(texts)}
+    except ValueError:
+        return texts
+    first: dict[float, str] = {}
+    for text, number in numbers.items():
+        first.setdefault(number, text)
+    return [first[numbers[text]] for text in texts] if len(first) < len(numbers) else texts
 
 
 def read_runs(path: Path) -> RunTable:
