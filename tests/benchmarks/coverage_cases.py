@@ -221,7 +221,7 @@ def _cells(effects: Any, counts: tuple[int, ...], sds: tuple[float, ...]) -> Dra
 
 def _skewed_mean(seeds: int) -> Draw:
     def draw(rng: Rng) -> Estimate:
-        return mean_interval(rng.lognormal(0, 1, size=seeds) - math.exp(0.5))
+        return mean_interval(rng.lognormal(0, 0.5, size=seeds) - math.exp(0.125))
 
     return draw
 

@@ -43,7 +43,7 @@ def is_folder(source: Source) -> bool:
 
 
 def _of_sweep(runs: RunTable, anchors: bool) -> RunTable:
-    """Anchors, or what speaks for each candidate: its confirmation where it has one, as scores chose its other seeds."""
+    """Anchors, or what speaks for each candidate: its confirmation where it has one; scores chose its other seeds."""
     names = ("phase", "varied", "probe", "origin", "reason", "candidate_id")
     cells = zip(*(runs.column(name) for name in names), strict=True)
     rows = [SimpleNamespace(place=n, **dict(zip(names, own, strict=True))) for n, own in enumerate(cells)]
