@@ -1,8 +1,11 @@
-"""Tables as text, for terminals and Markdown alike."""
+"""Tables as text: as they are printed, and what parts the cells of one that is read."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
+
+DELIMITERS = (",", ";", "\t", "|")
 
 
 def table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
@@ -13,3 +16,9 @@ def table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
         "| " + " | ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) + " |" for row in cells
     ]
     return [lines[0], "|" + "|".join("-" * (width + 2) for width in widths) + "|", *lines[1:]]
+
+
+def delimiter_of(header: str) -> str:
+    """What a header's names are parted by: the most frequent of comma, semicolon, tab and bar outside quotes."""
+    outside = re.sub(r'"[^"]*"', "", header)
+    return max(DELIMITERS, key=outside.count)

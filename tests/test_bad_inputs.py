@@ -244,7 +244,7 @@ _GOOD += "e,MKP,0.1,test,\nz,MKQ,0.3,test,\n"
 DATA_FAULTS: dict[str, tuple[str, str]] = {
     "empty table": ("", "is empty; expected a header line"),
     "header alone": (_HEADER, "holds no proteins"),
-    "no target column": ("id,sequence,value\na,MKV,1\n", "has no column 'target'"),
+    "no target column": ("id,sequence,colour\na,MKV,1\n", "has no column 'target'"),
     "column twice": ("id,sequence,target,target\na,MKV,1,1\n", "stands twice"),
     "ragged row": (_HEADER + "a,MKV,1.0\n", "has 3 cells, the header has 5"),
     "empty id": (_HEADER + _GOOD + ",MKW,1.0,train,\n", "row 8: the id is empty"),

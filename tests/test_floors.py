@@ -28,6 +28,7 @@ FLOORS = {
     "config.catalog": 1,
     "config.fields": 2,
     "config": 3,
+    "data.files": 3,
     "data": 4,
     "model": 4,
     "trials": 4,

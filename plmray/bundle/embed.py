@@ -17,7 +17,7 @@ from plmray.config.backbone_names import backbone_fault, family, longest_residue
 from plmray.config.catalog.families import FAMILIES
 from plmray.config.fields.train import BackboneSpec
 from plmray.data.encoded import EncodedData, encode_sequences
-from plmray.data.formats import Row
+from plmray.data.files.formats import Row
 from plmray.errors import FolderError, SetupError
 from plmray.model.backbones import fetch_weights, load_encoder, load_tokenizer
 from plmray.packed.embedder import embedder_of

@@ -16,7 +16,7 @@ import numpy as np
 from plmray.bundle.ensemble import Ensemble, Predicted
 from plmray.bundle.folder import BundleFacts
 from plmray.bundle.proteins import Limits, checked, read_stream
-from plmray.data.formats import Row
+from plmray.data.files.formats import Row
 from plmray.errors import FolderError
 from plmray.hashing import file_hash
 from plmray.storage.atomic import read_json, write_atomic

@@ -11,8 +11,8 @@ from typing import Any, TextIO
 
 from plmray.bundle.folder import BundleFacts
 from plmray.data.checks import MAX_FAULTS_SHOWN, sequence_faults, shortened
-from plmray.data.fasta import entries
-from plmray.data.formats import FASTA_SUFFIXES, Row
+from plmray.data.files.fasta import entries
+from plmray.data.files.formats import FASTA_SUFFIXES, Row
 from plmray.errors import DataError, Fault
 
 TABLE_SUFFIXES = {".csv": ",", ".tsv": "\t"}

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from plmray.config.catalog.tasks import Level
 from plmray.config.fields.task import SplitName, TaskSpec
 from plmray.data import residues
-from plmray.data.formats import Row, SplitRows
+from plmray.data.files.formats import Row, SplitRows
 from plmray.data.targets import labels_of
 from plmray.errors import Fault
 from plmray.metrics import Kind
@@ -61,7 +61,8 @@ def _target_faults(row: Row, kind: Kind) -> Iterator[Fault]:
         try:
             value = float(row.target)
         except ValueError:
-            yield row.fault("task.columns.target", f"target '{row.target}' is no number; for classes set task.kind")
+            advice = "write a decimal point" if "," in row.target else "for classes set task.kind"
+            yield row.fault("task.columns.target", f"target '{row.target}' is no number; {advice}")
         else:
             if not math.isfinite(value):
                 yield row.fault("task.columns.target", f"target {row.target} is not finite; remove the row")
@@ -71,7 +72,7 @@ def split_faults(splits: SplitRows, task: TaskSpec) -> Iterator[Fault]:
     """Faults between splits: one is empty, a class is unknown to training, a sequence is in two of them."""
     for name, advice in (
         ("train", "mark rows with set = train"),
-        ("validation", "mark rows with validation = True, or set task.validation_fraction"),
+        ("validation", "mark rows with validation = True, or let task.split draw test and validation proteins"),
     ):
         if not splits.get(name):  # type: ignore[call-overload]
             yield Fault("task.files", f"no {name} proteins; {advice}")

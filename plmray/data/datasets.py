@@ -12,8 +12,8 @@ import numpy as np
 
 from plmray.config.catalog.tasks import KNOWN_TASKS
 from plmray.config.fields.task import SplitName, TaskSpec
-from plmray.data import checks, fetch, labels, landscape, residues, splits, targets
-from plmray.data.formats import Row, SplitRows, read_rows
+from plmray.data import checks, draw, fetch, labels, landscape, residues, splits, targets
+from plmray.data.files.formats import Row, SplitRows, read_rows
 from plmray.data.known import SOURCES
 from plmray.data.proteins import ProteinData, Proteins
 from plmray.errors import DataError, Fault
@@ -33,8 +33,8 @@ def data_roots(given: Path | None) -> list[Path]:
 
 def load_data(task: TaskSpec, folder: Path, data_root: Path | None = None, *, may_fetch: bool = True) -> ProteinData:
     """Read, check and split the proteins of a task; paths start at ``folder``. Raises DataError with all faults."""
-    split_rows, faults = _split_rows(task, folder, data_root, may_fetch)
     notes: list[str] = []
+    split_rows, faults = _split_rows(task, folder, data_root, may_fetch, notes)
     split_rows = labels.as_read(split_rows, task, notes)
     if task.level == "residue":
         split_rows = {name: [residues.parsed(row, task.kind) for row in group] for name, group in split_rows.items()}
@@ -42,6 +42,8 @@ def load_data(task: TaskSpec, folder: Path, data_root: Path | None = None, *, ma
     faults += [*checks.row_faults(rows, task.kind, task.level), *labels.label_faults(split_rows, task)]
     if faults:
         raise DataError(checks.shortened(faults))
+    if task.split is not None:
+        split_rows = draw.drawn(rows, task, notes)
     faults += splits.drawn_twice(split_rows, task.validation_fraction)
     if task.validation_fraction is not None:
         split_rows = splits.draw_validation(split_rows, task.validation_fraction, task.split_seed)
@@ -54,7 +56,9 @@ def load_data(task: TaskSpec, folder: Path, data_root: Path | None = None, *, ma
     return replace(_assembled(task, fitted, notes), window=window)
 
 
-def _split_rows(task: TaskSpec, folder: Path, data_root: Path | None, may_fetch: bool) -> tuple[SplitRows, list[Fault]]:
+def _split_rows(
+    task: TaskSpec, folder: Path, data_root: Path | None, may_fetch: bool, notes: list[str]
+) -> tuple[SplitRows, list[Fault]]:
     if task.dataset == "landscape":
         try:
             return splits.by_columns(landscape.generate(task.landscape))
@@ -66,17 +70,19 @@ def _split_rows(task: TaskSpec, folder: Path, data_root: Path | None, may_fetch:
         fetch.verify(task.dataset, rows, root)
         return splits.by_columns(rows)
     if isinstance(task.files, dict):
-        return splits.by_files({name: _rows_of(task, folder, name) for name in task.files})
-    return splits.by_columns([row for number in range(len(task.files or [])) for row in _rows_of(task, folder, number)])
+        return splits.by_files({name: _rows_of(task, folder, name, notes) for name in task.files})
+    rows = [row for number in range(len(task.files or [])) for row in _rows_of(task, folder, number, notes)]
+    notes += splits.unused_note(rows)
+    return splits.by_columns(rows)
 
 
-def _rows_of(task: TaskSpec, folder: Path, which: Any) -> list[Row]:
+def _rows_of(task: TaskSpec, folder: Path, which: Any, notes: list[str]) -> list[Row]:
     """Rows of one of the task's files, with the labels and masks that stand beside it."""
     files: Any = task.files
     if task.level == "protein":
-        return read_rows(folder / files[which], task.columns)
+        return read_rows(folder / files[which], task.columns, notes)
     beside = [None if given is None else folder / given[which] for given in (task.labels, task.masks)]
-    return residues.read_labelled(folder / files[which], beside[0], beside[1], task.columns)
+    return residues.read_labelled(folder / files[which], beside[0], beside[1], task.columns, notes)
 
 
 def _thinned(task: TaskSpec, split_rows: SplitRows, notes: list[str]) -> SplitRows:
@@ -105,7 +111,8 @@ def _assembled(task: TaskSpec, split_rows: SplitRows, notes: list[str]) -> Prote
     if task.dataset in KNOWN_TASKS and not KNOWN_TASKS[task.dataset].published:
         notes.append(f"{task.dataset} is an internal split: its scores cannot be laid beside published ones")
     name = task.dataset or _file_name(task)
-    return ProteinData(name, task.kind, parts, classes, digest, tuple(notes), task.level)
+    families = draw.families_of(split_rows["test"])
+    return ProteinData(name, task.kind, parts, classes, digest, tuple(notes), task.level, families=families)
 
 
 def _file_name(task: TaskSpec) -> str:

@@ -15,7 +15,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from plmray.config.catalog.tasks import KNOWN_TASKS
-from plmray.data.formats import Row
+from plmray.data.files.formats import Row
 from plmray.data.known import SOURCES, rows_hash
 from plmray.data.splits import by_columns
 from plmray.errors import DataError, FolderError

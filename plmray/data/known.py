@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from plmray.config.fields.task import ColumnsSpec
-from plmray.data.formats import Row, read_rows
+from plmray.data.files.formats import Row, read_rows
 from plmray.data.residues import read_labelled
 from plmray.errors import DataError
 from plmray.hashing import content_hash

@@ -12,18 +12,20 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from plmray.config.fields.task import TaskSpec
-from plmray.data.formats import Row
+from plmray.data.files.formats import Row
 from plmray.errors import Fault
 from plmray.metrics import Kind
 
 if TYPE_CHECKING:
-    from plmray.data.formats import SplitRows
+    from plmray.data.files.formats import SplitRows
 
 IGNORED_LABEL = -100.0  # Hugging Face's mark of what no loss is taken of; the study's notebooks write it
 NO_VALUE = 999.0  # CheZOD's mark of a residue without a measurement
 LABEL_SEPARATOR, NO_LABELS = ";", "-"
 OTHER_SEPARATORS = "|,"
 _SEPARATORS = re.compile(r"[\s,;]+")
+DECIMAL_COMMA = re.compile(r"[-+]?\d+,\d+([eE][-+]?\d+)?")
+THOUSANDS = re.compile(r"[-+]?[1-9]\d{0,2}(,\d{3})+")
 _QUOTES = "'\""
 
 
@@ -62,12 +64,27 @@ def as_read(rows: SplitRows, task: TaskSpec, notes: list[str]) -> SplitRows:
     if any(row.mask for row in every):
         notes.append("masks are not read: they belong to level: residue")
     if task.kind == "regression":
-        return rows
+        return _decimal_points(rows, notes)
     lists = sum(_is_square(row.target) for row in every)
     if lists:
         notes.append(f"{lists} targets are lists in brackets and read as such")
         rows = {name: [_unlisted(row, task) for row in group] for name, group in rows.items()}
     return _label_sets(rows, notes) if task.kind == "multilabel" else rows
+
+
+def _decimal_points(rows: SplitRows, notes: list[str]) -> SplitRows:
+    """Targets with decimal commas as numbers; where all of them may part thousands they stay what they are: a fault."""
+    commas = [row.target for group in rows.values() for row in group if DECIMAL_COMMA.fullmatch(row.target)]
+    if not commas or all(THOUSANDS.fullmatch(target) for target in commas):
+        return rows
+    notes.append(f"{len(commas)} targets have decimal commas: '{commas[0]}' is {float(commas[0].replace(',', '.')):g}")
+    return {
+        name: [
+            replace(row, target=row.target.replace(",", ".")) if DECIMAL_COMMA.fullmatch(row.target) else row
+            for row in group
+        ]
+        for name, group in rows.items()
+    }
 
 
 def label_faults(rows: SplitRows, task: TaskSpec) -> Iterator[Fault]:

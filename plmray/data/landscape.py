@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from plmray.config.fields.task import LandscapeSpec
-from plmray.data.formats import Row
+from plmray.data.files.formats import Row
 from plmray.seeds import derived_rng
 
 AMINO_ACIDS = "ACDEFGHIKLMNPQRSTVWY"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -42,6 +42,7 @@ class ProteinData:
     notes: tuple[str, ...] = field(default=())
     level: Level = "protein"
     window: tuple[int, int | None] = (0, None)  # residues kept of every protein: 0-based, end excluded
+    families: Mapping[str, str] = field(default_factory=dict)  # by id, of test proteins that have kin among them
 
     @property
     def num_outputs(self) -> int:

@@ -9,8 +9,8 @@ from pathlib import Path
 
 from plmray.config.backbone_names import is_there
 from plmray.config.fields.task import ColumnsSpec
-from plmray.data.fasta import read_fasta, read_text
-from plmray.data.formats import FASTA_SUFFIXES, Row, read_rows
+from plmray.data.files.fasta import read_fasta, read_text
+from plmray.data.files.formats import FASTA_SUFFIXES, Row, read_rows
 from plmray.data.labels import means_nothing, words_of
 from plmray.errors import DataError, Fault, nearest_name
 from plmray.metrics import Kind
@@ -19,14 +19,16 @@ NO_LABEL = "-."  # in the place of a class
 NO_VALUE_ABOVE = 900.0  # CheZOD writes 999 where nothing was measured
 
 
-def read_labelled(sequences: Path, labels: Path | None, masks: Path | None, columns: ColumnsSpec) -> list[Row]:
+def read_labelled(
+    sequences: Path, labels: Path | None, masks: Path | None, columns: ColumnsSpec, notes: list[str] | None = None
+) -> list[Row]:
     """Proteins with the labels of their residues. Raises DataError where a protein has none.
 
     ``labels``: a FASTA file with a label a residue (FLIP, whose headers name the split); a text file of lines
     ``id: value, value, …``; or a folder of files ``zscores<id>.txt`` with lines ``residue position value`` (CheZOD).
     None: the proteins' own target column has them. ``masks``: a FASTA file of 0 and 1.
     """
-    rows = read_rows(sequences, columns)
+    rows = read_rows(sequences, columns, notes)
     if labels is not None:
         rows = _with_labels(rows, labels)
     if masks is not None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 
@@ -9,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from plmray.config.fields.task import SplitName
-from plmray.data.formats import Row, SplitRows
+from plmray.data.files.formats import Row, SplitRows
 from plmray.errors import Fault
 from plmray.seeds import derived_rng
 
@@ -22,6 +23,7 @@ _SYNONYMS: Mapping[str, SplitName] = {
     "val": "validation",
     "test": "test",
 }
+UNUSED = ("pred", "predict", "prediction", "unused", "ignore")  # proteins of a set that neither trains nor tests
 _TRUE, _FALSE = ("true", "1"), ("false", "0", "", "none", "nan")
 
 
@@ -30,6 +32,8 @@ def by_columns(rows: Sequence[Row]) -> tuple[SplitRows, list[Fault]]:
     splits: SplitRows = {name: [] for name in SPLIT_NAMES}
     faults: list[Fault] = []
     for row in rows:
+        if (row.split or "").lower() in UNUSED:
+            continue
         name = "train" if row.split is None else _SYNONYMS.get(row.split.lower())
         held_out = (row.validation or "").lower()
         if name is None:
@@ -47,6 +51,12 @@ def by_columns(rows: Sequence[Row]) -> tuple[SplitRows, list[Fault]]:
         else:
             splits["validation" if held_out in _TRUE else name].append(row)
     return splits, faults
+
+
+def unused_note(rows: Sequence[Row]) -> Iterator[str]:
+    counts = Counter(row.split for row in rows if (row.split or "").lower() in UNUSED)
+    for name, count in sorted(counts.items(), key=str):
+        yield f"{count:,} proteins are marked '{name}' and left out"
 
 
 def by_files(files: Mapping[SplitName, list[Row]]) -> tuple[SplitRows, list[Fault]]:

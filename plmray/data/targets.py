@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from plmray.config.fields.task import SplitName, TaskSpec
 from plmray.data import residues
-from plmray.data.formats import Row
+from plmray.data.files.formats import Row
 from plmray.data.labels import LABEL_SEPARATOR, NO_LABELS
 from plmray.hashing import content_hash
 from plmray.metrics import Kind

@@ -17,7 +17,7 @@ from plmray.report.verdict import Verdict
 from plmray.storage import layout
 from plmray.storage.atomic import write_atomic
 from plmray.sweep.folder.costs import costs_summary, read_costs
-from plmray.sweep.folder.reader import read_counts, read_curves, read_decisions, read_importance
+from plmray.sweep.folder.reader import read_counts, read_curves, read_decisions, read_importance, read_kin
 from plmray.trials import selection
 from plmray.trials.result import TrialResult, in_order
 
@@ -31,7 +31,8 @@ def judge_folder(
 ) -> Verdict:
     """The verdict of a sweep folder: from its results, its space, what was decided on the way, and kept test outputs.
 
-    ``families``: of test proteins, by id, which are no evidence independent of each other.
+    ``families``: of test proteins, by id, which are no evidence independent of each other; default: those that the
+    split kept together.
     """
     verdict = judge(
         results,
@@ -43,7 +44,8 @@ def judge_folder(
         proteins=read_counts(folder),
         indifference=spec.replicate.indifference if spec.replicate else None,
     )
-    return replace(verdict, over_proteins=over_proteins(folder, verdict, results, families))
+    kin = families if families is not None else read_kin(folder) or None
+    return replace(verdict, over_proteins=over_proteins(folder, verdict, results, kin))
 
 
 def write_report(

@@ -25,7 +25,7 @@ from torch.nn import functional
 from plmray.config.catalog.tasks import KNOWN_TASKS
 from plmray.config.fields.train import OptimizerSpec, ShapeSpec
 from plmray.config.vocabulary import ESM_TOKENS
-from plmray.data.fasta import read_fasta
+from plmray.data.files.fasta import read_fasta
 from plmray.data.splits import drawn_rows
 from plmray.model.backbones import esm2_config
 from plmray.model.tokens import esm2_tokenizer

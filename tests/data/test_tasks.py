@@ -23,7 +23,7 @@ from plmray.data import fetch
 from plmray.data.batches import collate
 from plmray.data.datasets import load_data
 from plmray.data.encoded import resplit
-from plmray.data.fasta import read_fasta
+from plmray.data.files.fasta import read_fasta
 from plmray.data.known import SOURCES
 from plmray.data.proteins import ProteinData
 from plmray.errors import DataError

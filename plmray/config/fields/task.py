@@ -29,6 +29,46 @@ class ColumnsSpec(Strict):
     mask: str | None = Field(default="mask", description="level residue: a 1 for every residue that counts, else 0")
     split: str | None = Field(default="set", description="train, validation or test")
     validation: str | None = Field(default="validation", description="true for training proteins that validate")
+    group: str | None = Field(
+        default=None,
+        examples=["family"],
+        description="what split: {by: group} keeps together: family, plate, date",
+    )
+
+
+class SplitSpec(Strict):
+    """Which proteins test and validate, drawn here: of a table that marks none. The same for the same seed, whatever
+    the order of its rows. Proteins of one sequence, of one group or of one cluster stay together."""
+
+    test: Annotated[float, Field(ge=0, lt=1)] = Field(default=0.2, description="part of the proteins that test")
+    validation: Annotated[float, Field(gt=0, lt=1)] = Field(
+        default=0.15, description="part of the proteins that validate"
+    )
+    by: Literal["random", "stratified", "group", "identity", "mutations"] = Field(
+        default="random",
+        description="random; stratified by class or target; columns.group; sequence identity (MMseqs2); number of "
+        "mutations (few train, more test)",
+    )
+    threshold: Annotated[float, Field(gt=0, le=1)] = Field(
+        default=0.3, description="by identity: the least that makes two proteins kin"
+    )
+    coverage: Annotated[float, Field(gt=0, le=1)] = Field(
+        default=0.8, description="by identity: the part of both proteins that an alignment has to cover"
+    )
+    max_mutations: int | None = Field(
+        default=None, ge=1, examples=[2], description="by mutations: of training and validation proteins, at most"
+    )
+    seed: Seed = Field(default=0, description="of what is drawn")
+
+    @model_validator(mode="after")
+    def _fits(self) -> SplitSpec:
+        if (self.max_mutations is not None) != (self.by == "mutations"):
+            raise ValueError("max_mutations belongs to by: mutations; give both or neither")
+        if self.test + self.validation >= 1:
+            raise ValueError(
+                f"test and validation take {self.test + self.validation:g} of the proteins; none would train"
+            )
+        return self
 
 
 class LandscapeSpec(Strict):
@@ -90,6 +130,11 @@ class TaskSpec(Strict):
     validation_fraction: Annotated[float, Field(gt=0, lt=1)] | None = Field(
         default=None, examples=[0.1], description="of the training proteins, to validate, where no file says which"
     )
+    split: SplitSpec | None = Field(
+        default=None,
+        examples=[{"test": 0.2, "validation": 0.15, "by": "identity", "threshold": 0.3}],
+        description="how test and validation proteins are drawn, of data that mark none",
+    )
     train_fraction: float = Field(default=1.0, gt=0, le=1, description="of the training proteins, drawn by split_seed")
     split_seed: Seed = Field(default=0, description="of what is drawn: validation proteins, train_fraction")
 
@@ -109,6 +154,12 @@ class TaskSpec(Strict):
     def _one_source(self) -> TaskSpec:
         if (self.dataset is None) == (self.files is None):
             raise ValueError("give either dataset: NAME or files: …, one of the two")
+        if self.split is not None and (self.dataset is not None or isinstance(self.files, dict)):
+            raise ValueError("split belongs to one table of all proteins; these data say themselves which ones test")
+        if self.split is not None and self.validation_fraction is not None:
+            raise ValueError("split draws the validation proteins, too; drop validation_fraction")
+        if self.split is not None and self.split.by == "group" and self.columns.group is None:
+            raise ValueError("split by group needs columns: {group: NAME}, the column of groups")
         if self.files is not None and not self.files:
             raise ValueError("files is empty; expected at least one file")
         if isinstance(self.window, list) and (len(self.window) != 2 or not 1 <= self.window[0] <= self.window[1]):

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from plmray.errors import DataError, first_line, nearest_name
 from plmray.storage import layout
+from plmray.text import delimiter_of
 
 MISSING = ("", "nan", "NaN", "NA", "null", "None")
 THOUSANDS = re.compile(r"[-+]?[1-9]\d{0,2}(,\d{3})+")
@@ -146,12 +147,6 @@ def _read_text(file: Path) -> tuple[list[str], list[Sequence[Any]]]:
         if len(row) != len(header):
             raise _unreadable(file, f"row {number} has {len(row)} fields, the header {len(header)}")
     return header, list(rows)
-
-
-def delimiter_of(header: str) -> str:
-    """What a header's names are parted by: the most frequent of comma, semicolon and tab outside quotes."""
-    outside = re.sub(r'"[^"]*"', "", header)
-    return max((",", ";", "\t"), key=outside.count)
 
 
 def as_number(value: Any) -> tuple[float, bool]:

