@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from plmray import __version__
-from plmray.cli import checking, data, looking, machine, running, stats, using
+from plmray.cli import checking, data, looking, machine, running, starting, stats, using
 from plmray.errors import FaultsError, PlmrayError
 
 
@@ -34,6 +34,7 @@ def cli() -> None:
 
 
 for command in (
+    starting.init,
     checking.validate,
     checking.plan,
     checking.explain,

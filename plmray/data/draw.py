@@ -12,11 +12,12 @@ import numpy as np
 from plmray.config.fields.task import SplitName, SplitSpec, TaskSpec
 from plmray.data.files.formats import Row, SplitRows
 from plmray.data.identity import kin_clusters
+from plmray.data.targets import labels_of
 from plmray.errors import DataError
 from plmray.metrics import LABELLED
 from plmray.seeds import derived_rng
 
-BINS = 10  # of targets, where values are stratified
+BINS, FEWEST_IN_A_BIN = 10, 20  # of targets, where values are stratified
 Groups = Mapping[str, str]  # by sequence
 
 
@@ -31,6 +32,9 @@ def drawn(rows: Sequence[Row], task: TaskSpec, notes: list[str]) -> SplitRows:
     _refuse_marked(rows)
     groups = _GROUPS[spec.by](rows, task)
     parts = _by_mutations(groups, spec) if spec.by == "mutations" else _assigned(groups, rows, task, spec)
+    parts, moved = _with_all_classes(parts, groups, rows, task)
+    if moved:
+        notes.append(f"{moved} proteins train as the only ones of their class: it is too rare for three parts")
     found: SplitRows = {"train": [], "validation": [], "test": []}
     for row in rows:
         found[parts[row.sequence]].append(replace(row, group=groups[row.sequence]))
@@ -112,6 +116,26 @@ def _assigned(groups: Groups, rows: Sequence[Row], task: TaskSpec, spec: SplitSp
     return {sequence: parts[group] for sequence, group in groups.items()}
 
 
+def _with_all_classes(
+    parts: dict[str, SplitName], groups: Groups, rows: Sequence[Row], task: TaskSpec
+) -> tuple[dict[str, SplitName], int]:
+    """Groups whose class is nowhere in training train, and how many proteins that are: no model predicts a class that
+    it has never seen."""
+    if task.kind not in LABELLED or task.level == "residue":
+        return parts, 0
+    labels: dict[str, set[str]] = defaultdict(set)
+    for row in rows:
+        labels[groups[row.sequence]] |= set(labels_of(row, task))
+    part_of = {groups[sequence]: part for sequence, part in parts.items()}
+    known = {label for group, own in labels.items() if part_of[group] == "train" for label in own}
+    for group in sorted(labels):
+        if labels[group] - known:
+            part_of[group] = "train"
+            known |= labels[group]
+    moved = sum(parts[row.sequence] != part_of[groups[row.sequence]] for row in rows)
+    return {sequence: part_of[group] for sequence, group in groups.items()}, moved
+
+
 def _filled(own: Sequence[str], size: Mapping[str, int], spec: SplitSpec, stratum: str) -> dict[str, SplitName]:
     """Test, then validation take a group as long as it brings them nearer to their size; the rest trains."""
     total = sum(size[group] for group in own)
@@ -134,7 +158,8 @@ def _strata(groups: Groups, rows: Sequence[Row], task: TaskSpec) -> dict[str, st
     if task.kind in LABELLED:
         return first
     values = np.array([float(target) for target in first.values()])
-    edges = np.quantile(values, np.linspace(0, 1, BINS + 1)[1:-1])
+    bins = max(1, min(BINS, len(values) // FEWEST_IN_A_BIN))
+    edges = np.quantile(values, np.linspace(0, 1, bins + 1)[1:-1])
     return {group: f"{int(np.searchsorted(edges, value)):02d}" for group, value in zip(first, values, strict=True)}
 
 

@@ -91,7 +91,7 @@ def _of_proteins(rows: Sequence[CandidateRow], metric: Metric, proteins: Mapping
 
 
 def _of_gap(rows: Sequence[CandidateRow], metric: Metric, spread: SeedSpread) -> Iterable[str]:
-    if not rows or not math.isfinite(rows[0].test_mean.value) or not spread.degrees:
+    if not rows or not math.isfinite(rows[0].test_mean.value) or not spread.sd.value > 0:
         return
     gap = metric.sign * (rows[0].mean.value - rows[0].test_mean.value)
     if abs(gap) > GAP * spread.sd.value and abs(gap) > 0.03 * max(1.0, abs(rows[0].mean.value)):

@@ -70,8 +70,9 @@ def candidate_rows(
     confidence: float,
     chosen: Sequence[str] = (),
 ) -> list[CandidateRow]:
-    """Best expected mean first, after those that were chosen before their confirmation, in the order of that choice:
-    so the first mean is of a candidate that its own fresh seeds did not choose.
+    """Best expected mean first, after the one that was chosen before its confirmation: so the first mean is of a
+    candidate that its own fresh seeds did not choose. Without a confirmation the first is one of a fixed grid, if there
+    is any.
 
     ``judged``: all trials of the phase; ``sound``: those that trained; ``grid`` and ``ranking``: of these.
     """
@@ -79,10 +80,10 @@ def candidate_rows(
         return []
     own, speaking, sign = selection.by_candidate(sound), selection.speaking(sound), metric.sign
     expected = sorted(range(len(grid.candidates)), key=lambda i: -sign * float(ranking.shrunken[i]))
-    first = [c for c in chosen if c in speaking] + [c for c, runs in speaking.items() if selection.confirmed(runs)]
-    leaders = [grid.candidates.index(c) for c in dict.fromkeys(first)]
-    if not leaders:  # the first two places go to means that no choice of seeds has biased
-        leaders = [i for i in expected if not selection.adaptive(own[grid.candidates[i]])][:2]
+    confirmed = [c for c in chosen if c in speaking] + [c for c, runs in speaking.items() if selection.confirmed(runs)]
+    leaders = [grid.candidates.index(c) for c in confirmed][:1]
+    if not leaders:
+        leaders = [i for i in expected if not selection.adaptive(own[grid.candidates[i]])][:1]
     worst = sign * float((sign * scores_of(selection.scored(judged))).min())
     order = [*leaders, *(i for i in expected if i not in leaders)]
     return [_row(i, judged, own, speaking, grid, ranking, phase, metric, confidence, worst) for i in order]

@@ -89,6 +89,13 @@ def test_strata_have_their_share_of_every_part(tmp_path: Path) -> None:
         assert counts["rare"] / len(part) == pytest.approx(0.1, abs=0.04)
 
 
+def test_a_class_of_one_protein_trains(tmp_path: Path) -> None:
+    rows = [(n, s, f"c{i}" if i < 9 else "common", f) for i, (n, s, _, f) in enumerate(proteins(60))]
+    data = read(write(tmp_path / "a.csv", rows), {"by": "random"}, kind="classification")
+    assert {data.classes[int(t)] for t in data.splits["train"].targets} == set(data.classes)
+    assert any("too rare for three parts" in note for note in data.notes)
+
+
 def test_few_mutations_train_and_more_test(tmp_path: Path) -> None:
     rng, parent = np.random.default_rng(2), "".join(np.random.default_rng(3).choice(LETTERS, size=40))
     rows = [(f"p{n}", mutated(rng, parent, 1 + n % 4), n, "") for n in range(120)]
