@@ -65,10 +65,12 @@ def _best(verdict: Verdict) -> str:
 def _test(verdict: Verdict, over_seeds: Estimate) -> str:
     """The test score, over other proteins too where the outputs tell."""
     both = verdict.over_proteins
+    split = verdict.streams.spreads.get("split") if verdict.streams is not None else None
+    known = f" (another moves the validation score by an SD of {short(split.sd.value)})" if split is not None else ""
     if both is None or not math.isfinite(both.best.low):
-        return f"test {interval(over_seeds)} over seeds, on these very proteins and this one split"
+        return f"test {interval(over_seeds)} over seeds, on these very proteins and this one split{known}"
     what = "families" if both.are_families else "proteins"
-    return f"test {interval(both.best)} over seeds and {what}, on this one split"
+    return f"test {interval(both.best)} over seeds and {what}, on this one split{known}"
 
 
 def _contest(verdict: Verdict) -> Iterator[str]:
