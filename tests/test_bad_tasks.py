@@ -248,8 +248,8 @@ def test_a_tokenizer_of_words_is_refused(tmp_path: Path) -> None:
         ("p.fasta", ">a\nMKV\n>a\nMKL\n", "id 'a' stands twice"),
         ("p.fasta", ">a\nmkv\n", "use upper case"),
         ("p.fasta", ">\nMKV\n", "a protein has no id"),
-        ("p.csv", "id,seq\na,MKV\n", "has no column 'sequence'"),
-        ("p.doc", "MKV", "expected .fasta, .csv or .tsv"),
+        ("p.csv", "id,colour\na,MKV\n", "has no column 'sequence'"),
+        ("p.doc", "MKV", "expected .fasta, .csv, .tsv or .xlsx"),
     ],
 )
 def test_proteins_to_predict(name: str, text: str, message: str, tmp_path: Path) -> None:

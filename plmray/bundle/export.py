@@ -169,6 +169,7 @@ def _facts(
         window=tuple(data["window"]),
         longest=longest_residues(settings.backbone, base),
         cut_at=task.max_length if task.over_length == "cut" else None,
+        columns={field: name for field in ("sequence", "id") if (name := getattr(task.columns, field)) is not None},
         scores=scores,
         software={key: provenance[key] for key in ("plmray", "torch", "transformers", "peft") if key in provenance},
     )

@@ -32,7 +32,8 @@ class BundleFacts:
     """``window``: residues that training saw, 0-based, end excluded; ``cut_at``: where longer proteins were cut, if so;
     ``longest``: residues that the encoder has positions for, where that is limited.
 
-    ``tokenizer``: the residue table and marks. ``scores``: mean, SD over seeds and interval, validation and test.
+    ``tokenizer``: the residue table and marks. ``columns``: of the table that the sweep read, by field.
+    ``scores``: mean, SD over seeds and interval, validation and test.
     """
 
     name: str
@@ -51,6 +52,7 @@ class BundleFacts:
     window: tuple[int, int | None] = (0, None)
     cut_at: int | None = None
     longest: int | None = None
+    columns: dict[str, str] = field(default_factory=dict)
     scores: dict[str, Any] = field(default_factory=dict)
     software: dict[str, Any] = field(default_factory=dict)
     version: int = VERSION

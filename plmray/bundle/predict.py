@@ -7,7 +7,7 @@ import io
 import itertools
 import json
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +15,9 @@ import numpy as np
 
 from plmray.bundle.ensemble import Ensemble, Predicted
 from plmray.bundle.folder import BundleFacts
-from plmray.bundle.proteins import Limits, checked, read_stream
-from plmray.data.files.formats import Row
+from plmray.bundle.proteins import Limits, checked, header_of, read_stream
+from plmray.data.files.formats import FASTA_SUFFIXES, Row
+from plmray.data.files.tables import suffix_of
 from plmray.errors import FolderError
 from plmray.hashing import file_hash
 from plmray.storage.atomic import read_json, write_atomic
@@ -24,14 +25,25 @@ from plmray.storage.atomic import read_json, write_atomic
 CHUNK = 512  # proteins between two lines of progress; a stop loses one chunk
 
 
-def predict_file(bundle: Path, proteins: Path, out: Path, *, echo: Callable[[str], None]) -> int:
+def predict_file(
+    bundle: Path,
+    proteins: Path,
+    out: Path,
+    *,
+    echo: Callable[[str], None],
+    named: Mapping[str, str] | None = None,
+) -> int:
     """Write predictions of all proteins to ``out``; returns how many. A call after a stop goes on where it was.
+
+    ``named``: columns ``sequence`` and ``id`` of a table; else those that the sweep's own table had, where they are
+    there, else by their names.
 
     Raises DataError with every fault of the file before anything is predicted, FolderError where the file of a stopped
     call belongs to other proteins or another bundle.
     """
     facts = BundleFacts.read(bundle)
-    count, content = checked(proteins, Limits.of(facts))
+    columns_named = named or trained_columns(facts, proteins)
+    count, content = checked(proteins, Limits.of(facts), columns_named)
     work = _Unfinished(out, {"bundle": file_hash(bundle / "bundle.json"), "proteins": content})
     done = work.begin(columns(facts))
     if not 0 <= done <= count:
@@ -40,7 +52,7 @@ def predict_file(bundle: Path, proteins: Path, out: Path, *, echo: Callable[[str
         echo(f"{done} of {count} proteins were predicted before")
     if done < count:
         ensemble = Ensemble(bundle)
-        rows = itertools.islice(read_stream(proteins), done, None)
+        rows = itertools.islice(read_stream(proteins, columns_named), done, None)
         while chunk := list(itertools.islice(rows, CHUNK)):
             predicted = ensemble.predict([row.sequence for row in chunk])
             done += len(chunk)
@@ -55,6 +67,14 @@ def predict_file(bundle: Path, proteins: Path, out: Path, *, echo: Callable[[str
             echo(f"{done} of {count} proteins")
     work.finish()
     return count
+
+
+def trained_columns(facts: BundleFacts, proteins: Path) -> dict[str, str]:
+    """Columns of the sweep's own table that this file has, too."""
+    if suffix_of(proteins) in FASTA_SUFFIXES or not facts.columns:
+        return {}
+    header = header_of(proteins)
+    return {field: name for field, name in facts.columns.items() if name in header}
 
 
 def columns(facts: BundleFacts) -> list[str]:

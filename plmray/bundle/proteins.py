@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import csv
+import gzip
 import hashlib
-from collections.abc import Iterable, Iterator, Mapping
+import zlib
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TextIO
 
 from plmray.bundle.folder import BundleFacts
+from plmray.config.fields.task import ColumnsSpec
 from plmray.data.checks import MAX_FAULTS_SHOWN, sequence_faults, shortened
 from plmray.data.files.fasta import entries
 from plmray.data.files.formats import FASTA_SUFFIXES, Row
-from plmray.errors import DataError, Fault
-
-TABLE_SUFFIXES = {".csv": ",", ".tsv": "\t"}
+from plmray.data.files.tables import EXCEL_SUFFIXES, TEXT_SUFFIXES, Cells, column_places, read_cells, suffix_of
+from plmray.errors import DataError, Fault, nearest_name
+from plmray.text import delimiter_of
 
 
 @dataclass(frozen=True)
@@ -43,11 +46,9 @@ def rows_of(proteins: Any) -> list[Row]:
     Raises DataError where ``proteins`` is none of these.
     """
     if hasattr(proteins, "columns"):
-        if "sequence" not in proteins.columns:
-            found = ", ".join(map(str, proteins.columns))
-            raise DataError.of("", f"has no column 'sequence', found {found}", "table")
-        sequences = list(proteins["sequence"])
-        ids = list(proteins["id"]) if "id" in proteins.columns else range(len(sequences))
+        places = _places(Path("table"), [str(name) for name in proteins.columns], None)
+        sequences = list(proteins.iloc[:, places["sequence"]])
+        ids = list(proteins.iloc[:, places["id"]]) if "id" in places else range(len(sequences))
     elif isinstance(proteins, Mapping):
         ids, sequences = list(proteins), list(proteins.values())
     elif isinstance(proteins, str) or not isinstance(proteins, Iterable):
@@ -86,20 +87,45 @@ def require_sound(rows: Iterable[Row], limits: Limits) -> None:
         raise DataError(shortened(faults))
 
 
-def read_stream(path: Path) -> Iterator[Row]:
-    """Proteins one at a time, in the file's order. Raises DataError where the file is neither FASTA nor a table."""
-    suffix = path.suffix.lower()
-    if suffix not in (*FASTA_SUFFIXES, *TABLE_SUFFIXES):
-        raise _fault(path, f"ends in '{path.suffix}', expected .fasta, .csv or .tsv")
+def read_stream(path: Path, columns: Mapping[str, str] | None = None) -> Iterator[Row]:
+    """Proteins one at a time, in the file's order, gzipped or not; an Excel file is read whole.
+
+    ``columns``: names of ``sequence`` and ``id`` in a table; without them its columns are found by their names.
+    Raises DataError where the file is neither FASTA nor a table with a column of sequences.
+    """
+    suffix = suffix_of(path)
+    if suffix in EXCEL_SUFFIXES:
+        cells = read_cells(path)
+        places = _places(path, cells.header, columns)
+        yield from (_of_cells(path, line, row, places) for line, row in cells.rows)
+        return
+    if suffix not in (*FASTA_SUFFIXES, *TEXT_SUFFIXES):
+        raise _fault(path, f"ends in '{path.suffix}', expected .fasta, .csv, .tsv or .xlsx (or these with .gz)")
     try:
-        with path.open(encoding="utf-8-sig", newline="") as stream:
-            yield from (
-                _fasta(path, stream) if suffix in FASTA_SUFFIXES else _table(path, stream, TABLE_SUFFIXES[suffix])
-            )
+        with _opened(path) as stream:
+            yield from _fasta(path, stream) if suffix in FASTA_SUFFIXES else _table(path, stream, columns)
     except UnicodeDecodeError as error:
         raise _fault(path, f"is not UTF-8 text (byte {error.start}); save it as UTF-8") from error
-    except (OSError, ValueError, csv.Error) as error:
+    except (OSError, EOFError, zlib.error, ValueError, csv.Error) as error:
         raise _fault(path, f"cannot be read ({getattr(error, 'strerror', None) or error})") from error
+
+
+def header_of(path: Path) -> list[str]:
+    """Names of a table's columns; none where it cannot be read, which reading it will tell."""
+    try:
+        if suffix_of(path) in EXCEL_SUFFIXES:
+            return read_cells(path).header
+        with _opened(path) as stream:
+            first = stream.readline()
+    except (OSError, EOFError, ValueError, zlib.error, DataError):
+        return []
+    return [name.strip() for name in next(csv.reader([first], delimiter=delimiter_of(first)), [])]
+
+
+def _opened(path: Path) -> TextIO:
+    if path.suffix.lower() == ".gz":
+        return gzip.open(path, "rt", encoding="utf-8-sig", newline="")
+    return path.open(encoding="utf-8-sig", newline="")
 
 
 def _fasta(path: Path, stream: TextIO) -> Iterator[Row]:
@@ -107,22 +133,37 @@ def _fasta(path: Path, stream: TextIO) -> Iterator[Row]:
         yield Row(str(path), entry.line, entry.id, entry.sequence, "", None, None)
 
 
-def _table(path: Path, stream: TextIO, separator: str) -> Iterator[Row]:
-    reader = csv.DictReader(stream, delimiter=separator)
-    names = reader.fieldnames or []
-    if "sequence" not in names:
-        raise _fault(path, f"has no column 'sequence', found {', '.join(names) or 'nothing'}", 1)
-    for record in reader:
-        sequence = (record["sequence"] or "").strip()
-        yield Row(str(path), reader.line_num, record.get("id") or f"row{reader.line_num}", sequence, "", None, None)
+def _table(path: Path, stream: TextIO, columns: Mapping[str, str] | None) -> Iterator[Row]:
+    first = stream.readline()
+    separator = delimiter_of(first)
+    header = [name.strip() for name in next(csv.reader([first], delimiter=separator), [])]
+    places = _places(path, header, columns)
+    for line, row in enumerate(csv.reader(stream, delimiter=separator), start=2):
+        if row:
+            yield _of_cells(path, line, row, places)
 
 
-def checked(path: Path, limits: Limits) -> tuple[int, str]:
+def _places(path: Path, header: list[str], columns: Mapping[str, str] | None) -> dict[str, int]:
+    """Where the sequence is, and the id if there is one."""
+    known = {name: place for name, place in (columns or {}).items() if name in ("sequence", "id")}
+    for name in known.values():
+        if name not in header:
+            raise _fault(path, f"has no column '{name}'; {nearest_name(name, header)}", 1)
+    places = column_places(path, Cells(header, []), ColumnsSpec(**known), [], ("sequence",))
+    return {field: places[field] for field in ("sequence", "id") if field in places}
+
+
+def _of_cells(path: Path, line: int, row: Sequence[str], places: Mapping[str, int]) -> Row:
+    named = {field: row[place].strip() if place < len(row) else "" for field, place in places.items()}
+    return Row(str(path), line, named.get("id") or f"row{line}", named["sequence"], "", None, None)
+
+
+def checked(path: Path, limits: Limits, columns: Mapping[str, str] | None = None) -> tuple[int, str]:
     """How many proteins the file holds, and a hash of their names and sequences. Raises DataError with all faults."""
     faults: list[Fault] = []
     digest, names = hashlib.sha256(), set[str]()
     count = 0
-    for row in read_stream(path):
+    for row in read_stream(path, columns):
         count += 1
         digest.update(f"{row.id}\n{row.sequence}\n".encode())
         faults += protein_faults(row, names, limits)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -28,15 +30,39 @@ def export(folder: Path, candidate: str | None, out: Path) -> None:
 
 @click.command()
 @click.argument("bundle", metavar="BUNDLE", type=FilePath)
-@click.argument("proteins", metavar="FASTA|CSV", type=FilePath)
+@click.argument("proteins", metavar="FASTA|TABLE|-", type=click.Path(path_type=Path))
 @click.option("-o", "--out", type=FilePath, required=True, help="CSV to write; a stopped call goes on from it.")
-def predict(bundle: Path, proteins: Path, out: Path) -> None:
-    """Predict with a bundle: a row a protein or residue, the mean over seeds and their spread."""
+@click.option("--sequence-column", metavar="NAME", help="Of a table (default: as in training, else by its name).")
+@click.option("--id-column", metavar="NAME", help="Of a table.")
+def predict(bundle: Path, proteins: Path, out: Path, sequence_column: str | None, id_column: str | None) -> None:
+    """Predict with a bundle: a row a protein or residue, the mean over seeds and their spread; - reads from a pipe."""
     require("torch", "safetensors")
     from plmray.bundle.predict import predict_file
 
-    count = predict_file(bundle, proteins, out, echo=lambda text: click.echo(text, err=True))
+    given = (("sequence", sequence_column), ("id", id_column))
+    named = {field: name for field, name in given if name is not None}
+    with _spooled(proteins) as file:
+        count = predict_file(bundle, file, out, echo=lambda text: click.echo(text, err=True), named=named or None)
     click.echo(f"{out}: predictions of {count} proteins")
+
+
+@contextmanager
+def _spooled(proteins: Path) -> Iterator[Path]:
+    """The file; of standard input a copy, which is read twice: FASTA where it begins with '>', else a table."""
+    if str(proteins) != "-":
+        yield proteins
+        return
+    import sys
+    import tempfile
+
+    with tempfile.TemporaryDirectory(prefix="plmray-input-") as place:
+        first = sys.stdin.readline()
+        file = Path(place) / ("standard input.fasta" if first.startswith(">") else "standard input.csv")
+        with file.open("w", encoding="utf-8") as copy:
+            copy.write(first)
+            for line in sys.stdin:
+                copy.write(line)
+        yield file
 
 
 @click.command()
