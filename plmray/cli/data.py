@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from plmray.cli.options import FilePath, data_root_option, print_rows, set_option
 
 if TYPE_CHECKING:
+    from plmray.data.clean import Cleaned
     from plmray.data.proteins import ProteinData
 
 
@@ -62,6 +63,58 @@ def data_check(file: Path, overrides: Sequence[str], data_root: Path | None) -> 
     click.echo(f"{loaded.name}: {loaded.counts()}, content {loaded.hash[:16]}")
     for note in loaded.notes:
         click.echo(f"note: {note}")
+
+
+@data.command("clean")
+@click.argument("file", metavar="IN", type=FilePath)
+@click.option("-o", "--out", type=FilePath, required=True, help="CSV or FASTA to write; OUT.aside.csv has the rest.")
+@click.option("--sequence", metavar="COLUMN", help="Residues, where the file does not tell.")
+@click.option("--target", metavar="COLUMN", help="What is predicted, where the file does not tell.")
+@click.option(
+    "--duplicates",
+    type=click.Choice(["mean", "first", "drop", "keep"]),
+    default="mean",
+    show_default=True,
+    help="Of a sequence with different targets.",
+)
+def data_clean(file: Path, out: Path, sequence: str | None, target: str | None, duplicates: Any) -> None:
+    """Mend proteins by rule: upper case, stops, gaps, spaces, rows without a sequence or target, repeats."""
+    from plmray.config.fields.task import ColumnsSpec
+    from plmray.data.clean import clean
+    from plmray.data.files.formats import FASTA_SUFFIXES
+    from plmray.errors import DataError
+    from plmray.storage.atomic import write_atomic
+
+    if out.exists():
+        raise DataError.of("--out", f"{out} is there already; give another name")
+    named = {key: value for key, value in (("target", target), ("sequence", sequence)) if value is not None}
+    notes: list[str] = []
+    found = clean(file, ColumnsSpec(**named), duplicates, notes)
+    write_atomic(
+        out, _fasta(found) if out.suffix.lower() in (".fasta", ".fa", ".faa") else _csv(found.header, found.rows)
+    )
+    if found.aside:
+        write_atomic(out.with_name(f"{out.name}.aside.csv"), _csv(["reason", *found.header], found.aside))
+    for line in (*(f"note: {note}" for note in notes), *found.report(), f"written: {out}"):
+        click.echo(line)
+
+
+def _csv(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    import csv
+    import io
+
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(header)
+    writer.writerows(rows)
+    return text.getvalue()
+
+
+def _fasta(found: Cleaned) -> str:
+    """Of a FASTA file's own columns: id, sequence, description."""
+    if found.header != ["id", "sequence", "description"]:
+        raise click.UsageError("a table is written as a table: give --out the ending .csv")
+    return "".join(f">{name} {rest}".rstrip() + f"\n{sequence}\n" for name, sequence, rest in found.rows)
 
 
 @data.command("split")

@@ -12,7 +12,7 @@ import numpy as np
 
 from plmray.config.catalog.tasks import KNOWN_TASKS
 from plmray.config.fields.task import SplitName, TaskSpec
-from plmray.data import checks, draw, fetch, labels, landscape, residues, splits, targets
+from plmray.data import checks, clean, draw, fetch, labels, landscape, residues, splits, targets
 from plmray.data.files.formats import Row, SplitRows, read_rows
 from plmray.data.known import SOURCES
 from plmray.data.proteins import ProteinData, Proteins
@@ -39,6 +39,8 @@ def load_data(task: TaskSpec, folder: Path, data_root: Path | None = None, *, ma
     if task.level == "residue":
         split_rows = {name: [residues.parsed(row, task.kind) for row in group] for name, group in split_rows.items()}
     rows = [row for group in split_rows.values() for row in group]
+    if task.level == "protein":
+        notes += clean.repeated_note(rows)
     faults += [*checks.row_faults(rows, task.kind, task.level), *labels.label_faults(split_rows, task)]
     if faults:
         raise DataError(checks.shortened(faults))
