@@ -90,9 +90,8 @@ def data_clean(file: Path, out: Path, sequence: str | None, target: str | None, 
     named = {key: value for key, value in (("target", target), ("sequence", sequence)) if value is not None}
     notes: list[str] = []
     found = clean(file, ColumnsSpec(**named), duplicates, notes)
-    write_atomic(
-        out, _fasta(found) if out.suffix.lower() in (".fasta", ".fa", ".faa") else _csv(found.header, found.rows)
-    )
+    as_fasta = out.suffix.lower() in FASTA_SUFFIXES
+    write_atomic(out, _fasta(found) if as_fasta else _csv(found.header, found.rows))
     if found.aside:
         write_atomic(out.with_name(f"{out.name}.aside.csv"), _csv(["reason", *found.header], found.aside))
     for line in (*(f"note: {note}" for note in notes), *found.report(), f"written: {out}"):
