@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 
@@ -16,6 +17,7 @@ from plmray.metrics import Kind
 
 RESIDUES = frozenset("ACDEFGHIKLMNPQRSTVWYXBZUOJ")
 MAX_FAULTS_SHOWN = 20
+STRUCTURE_TOKENS = re.compile(r"(?:[A-Z#][a-z#]){3,}")  # a residue and the letter of its structure, as SaProt has them
 _ADVICE = {
     "-.": "gaps belong to alignments; give the sequence without them",
     "*": "a stop is no residue; end the sequence before it",
@@ -51,6 +53,8 @@ def sequence_faults(row: Row) -> Iterator[Fault]:
     advice = next((a for odd, a in _ADVICE.items() if illegal[0] in odd), "write residues as one-letter codes")
     if set(row.sequence.upper()) <= RESIDUES:
         advice = "use upper case"
+    if STRUCTURE_TOKENS.fullmatch(row.sequence):
+        advice = "residues and 3Di letters side by side (SaProt); plmray data clean keeps the residues"
     yield row.fault("task.columns.sequence", f"'{_short(row.sequence)}' holds '{illegal[0]}' at {where}; {advice}")
 
 

@@ -13,7 +13,7 @@ from typing import Literal
 import numpy as np
 
 from plmray.config.fields.task import ColumnsSpec
-from plmray.data.checks import sequence_faults
+from plmray.data.checks import STRUCTURE_TOKENS, sequence_faults
 from plmray.data.files.fasta import read_fasta
 from plmray.data.files.formats import FASTA_SUFFIXES, Row
 from plmray.data.files.tables import Cells, column_places, read_cells, suffix_of
@@ -79,6 +79,9 @@ def _sequence(text: str, done: Counter[str]) -> str:
         mended = re.sub(pattern, by, text)
         done.update([rule] if mended != text else [])
         text = mended
+    if STRUCTURE_TOKENS.fullmatch(text):
+        done.update(["3Di letters taken out"])
+        text = text[::2].replace("#", "X")
     done.update(["written in upper case"] if text != text.upper() else [])
     return text.upper()
 

@@ -12,6 +12,7 @@ from plmray.cli import cli
 from plmray.config.fields.task import ColumnsSpec, TaskSpec
 from plmray.data.clean import clean
 from plmray.data.datasets import load_data
+from plmray.errors import DataError
 
 MESSY = """name;Sequence;fitness (a.u.);plate
 v1; mktayiakqr*;0,5;A
@@ -78,3 +79,13 @@ def test_classes_that_differ_have_no_mean(tmp_path: Path) -> None:
     found = clean(tmp_path / "a.csv", ColumnsSpec())
     assert [row[0] for row in found.rows] == ["MKTAYV"]
     assert [row[0] for row in found.aside] == ["a sequence with different targets"] * 2
+
+
+def test_structure_letters_are_recognised_for_what_they_are(cases: Path, tmp_path: Path) -> None:
+    """Upper case, the advice of old, would have doubled the protein."""
+    source = cases / "data" / "structure_tokens.fasta"
+    with pytest.raises(DataError, match="3Di letters side by side"):
+        load_data(TaskSpec.model_validate({"files": str(source), "kind": "binary"}), cases)
+    found = clean(source, ColumnsSpec())
+    assert found.done["3Di letters taken out"] == len(found.rows) == 3
+    assert found.rows[0][1] == "MKTAYI"
