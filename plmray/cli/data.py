@@ -55,14 +55,19 @@ def data_fetch(name: str, data_root: Path | None) -> None:
 
 @data.command("check")
 @click.argument("file", metavar="SWEEP", type=FilePath)
+@click.option("--identity", type=click.FloatRange(0.1, 1), help="Also count kin across splits, from this identity on.")
 @set_option
 @data_root_option
-def data_check(file: Path, overrides: Sequence[str], data_root: Path | None) -> None:
-    """Check the data of a sweep, row by row."""
+def data_check(file: Path, identity: float | None, overrides: Sequence[str], data_root: Path | None) -> None:
+    """Check the data of a sweep, row by row, and say what they are; with --identity, what leaks between splits."""
+    from plmray.data.profile import leakage_lines, profile_lines
+
     loaded = _loaded_data(file, overrides, data_root)
     click.echo(f"{loaded.name}: {loaded.counts()}, content {loaded.hash[:16]}")
-    for note in loaded.notes:
-        click.echo(f"note: {note}")
+    for line in (*profile_lines(loaded), *(f"note: {note}" for note in loaded.notes)):
+        click.echo(line)
+    for line in leakage_lines(loaded, identity) if identity is not None else ():
+        click.echo(line)
 
 
 @data.command("clean")

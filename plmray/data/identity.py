@@ -48,16 +48,28 @@ def program() -> str:
     return path
 
 
+def with_kin(queries: Sequence[str], others: Sequence[str], threshold: float, coverage: float) -> set[int]:
+    """Places of the queries that have kin among ``others``. Raises DataError as ``kin_clusters`` does."""
+    both = ({f"q{n}": s for n, s in enumerate(queries)}, {f"o{n}": s for n, s in enumerate(others)})
+    return {int(one[1:]) for one, _ in _hits(*both, threshold, coverage)} if queries and others else set()
+
+
 def _pairs(sequences: dict[str, str], threshold: float, coverage: float) -> list[tuple[int, int]]:
+    return [(int(one), int(other)) for one, other in _hits(sequences, sequences, threshold, coverage)]
+
+
+def _hits(queries: dict[str, str], others: dict[str, str], threshold: float, coverage: float) -> list[tuple[str, str]]:
     with tempfile.TemporaryDirectory(prefix="plmray-kin-") as place:
-        fasta, hits = Path(place) / "all.fasta", Path(place) / "hits.tsv"
-        fasta.write_text("".join(f">{name}\n{sequence}\n" for name, sequence in sequences.items()), encoding="utf-8")
-        command = [program(), "easy-search", str(fasta), str(fasta), str(hits), str(Path(place) / "work")]
+        files = [Path(place) / name for name in ("queries.fasta", "others.fasta")]
+        for file, own in zip(files, (queries, others), strict=True):
+            file.write_text("".join(f">{name}\n{sequence}\n" for name, sequence in own.items()), encoding="utf-8")
+        hits = Path(place) / "hits.tsv"
+        command = [program(), "easy-search", *map(str, files), str(hits), str(Path(place) / "work")]
         command += ["--min-seq-id", f"{threshold:g}", "-c", f"{coverage:g}", "--cov-mode", "0", "-s", SENSITIVITY]
-        command += ["--max-seqs", str(max(300, len(sequences))), "--threads", "1", "-v", "1"]
+        command += ["--max-seqs", str(max(300, len(others))), "--threads", "1", "-v", "1"]
         command += ["--format-output", "query,target", "-e", CHANCE]
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         if done.returncode != 0:
             raise DataError.of("task.split", f"MMseqs2 failed: {first_line(done.stderr or done.stdout)}")
         lines = hits.read_text(encoding="utf-8").splitlines()
-    return [(int(one), int(other)) for one, _, other in (line.partition("\t") for line in lines)]
+    return [(one, other) for one, _, other in (line.partition("\t") for line in lines)]

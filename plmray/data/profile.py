@@ -7,11 +7,13 @@ from collections.abc import Iterator
 import numpy as np
 
 from plmray.config.fields.task import SplitName
+from plmray.data.identity import with_kin
 from plmray.data.proteins import ProteinData, Proteins
 from plmray.errors import DataError
 from plmray.metrics import METRICS
 
 CLASSES_SHOWN = 12
+COVERAGE = 0.8  # of both proteins, by an alignment that makes them kin
 JUDGING: tuple[SplitName, ...] = ("validation", "test")
 
 
@@ -26,6 +28,21 @@ def profile_lines(data: ProteinData) -> Iterator[str]:
             f"{min(lengths)} to {max(lengths)} residues" if min(lengths) < max(lengths) else f"{lengths[0]} residues"
         )
         yield f"{name}: {len(part):,} proteins of {sizes}{_counted(part)}; {_targets(data, part)}"
+
+
+def leakage_lines(data: ProteinData, threshold: float) -> Iterator[str]:
+    """How many validation and test proteins are in training as they are, and how many have kin there."""
+    train = data.splits["train"].sequences
+    for name in JUDGING:
+        own = data.splits[name].sequences
+        if not len(own):
+            continue
+        same = len(set(own) & set(train))
+        kin = len(with_kin(own, train, threshold, COVERAGE))
+        yield (
+            f"{name}: {same:,} of {len(own):,} proteins are in training as they are, {kin:,} have kin there (identity "
+            f"{threshold:g} or more over {COVERAGE:g} of both)"
+        )
 
 
 NO_TEST = "; no test score will be taken. Mark test proteins (set = test) to know how good the winner is on unseen ones"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 from collections import Counter
@@ -14,6 +15,7 @@ import pytest
 
 from plmray.config.fields.task import TaskSpec
 from plmray.data.datasets import load_data
+from plmray.data.profile import leakage_lines
 from plmray.data.proteins import ProteinData
 from plmray.errors import DataError
 
@@ -126,6 +128,20 @@ def test_kin_are_on_one_side(tmp_path: Path) -> None:
             assert identity < 0.3 or found[one] == found[other], (one, other, identity)
     assert len({name.split("x")[0] for name in data.splits["test"].ids}) == len(set(data.families.values()))
     assert parts(read(write(tmp_path / "b.csv", rows, seed=1), {"by": "identity"})) == found
+
+
+def test_leakage_is_counted(tmp_path: Path) -> None:
+    """Drawn at random, most of the test has kin in training; drawn by identity, none."""
+    write(tmp_path / "a.csv", homologues())
+    kin = {}
+    for by in ("random", "identity"):
+        lines = list(leakage_lines(read(tmp_path / "a.csv", {"by": by}), 0.3))
+        found = re.fullmatch(
+            r"test: 0 of (\d+) proteins are in training as they are, (\d+) have kin there .*", lines[1]
+        )
+        assert found is not None
+        kin[by] = int(found[2]) / int(found[1])
+    assert kin["random"] > 0.8 and kin["identity"] == 0
 
 
 def test_a_split_is_the_same_in_another_locale_and_with_other_threads(tmp_path: Path) -> None:
