@@ -334,6 +334,13 @@ def test_a_test_set_that_leaves_the_objective_undefined_is_told() -> None:
     assert verdict.best is not None and math.isnan(verdict.best.test_mean.value)
 
 
+def test_a_missing_test_set_is_told_in_the_report() -> None:
+    own = [trial(name, n, 0.7 + n / 100, None) for name in "ab" for n in range(3)]
+    assert any("there are no test proteins" in warning for warning in judge(own, "spearman").warnings)
+    tested = [trial(name, n, 0.7 + n / 100, 0.5 + n / 100) for name in "ab" for n in range(3)]
+    assert not any("no test proteins" in warning for warning in judge(tested, "spearman").warnings)
+
+
 def test_the_figure_of_random_candidates_has_no_trial_that_scores_chose() -> None:
     chosen = trial("a", 9, 0.9, reason="leader: P(best) .8")
     held = [trial("a", 1, 0.5), trial("a", 2, 0.5, reason="")]
