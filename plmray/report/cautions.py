@@ -113,8 +113,8 @@ def _of_selection(results: Sequence[TrialResult], phase: str, rows: Sequence[Can
         yield f"the best of {len(rows)} means is a little too good: the seeds that rank the candidates also judge them"
     if phase == "replicate" and rows and not any(r.test_scores or r.test_score is not None for r in results):
         yield (
-            "there are no test proteins: nothing here says how good the winner is on unseen ones. Mark some (set = test), "
-            "or let task.split draw them"
+            "there are no test proteins: nothing here says how good the winner is on unseen ones. Mark some (set = "
+            "test), or let task.split draw them"
         )
     if any(r.test_score is not None for r in results if r.phase == "search"):
         yield "test scores were taken during the search: the test set is no longer untouched"
