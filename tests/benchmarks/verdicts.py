@@ -142,7 +142,7 @@ def run(quick: bool) -> Answer:
             "now": round(float(found[:, 0].mean()), 3), "0.1.0": round(float(found[:, 1].mean()), 3),
             "error": round(error, 3),
         }  # fmt: skip
-        answer.gates[f"bias: {setting.name}"] = abs(found[:, 0].mean()) <= BIAS + 2 * error
+        answer.gates[f"bias: {setting.name}"] = bool(abs(found[:, 0].mean()) <= BIAS + 2 * error)
     told = [
         {"setting": f"{c} candidates, τ {t:g}, {s} seeds" + (f", δ {d:g}" if d else "")} | figures(c, t, s, d, rounds)
         for c, t, s, d in CLOSE
