@@ -1,7 +1,8 @@
 """Prediction of a proteome: does memory stay flat while 100,000 proteins stream through a bundle?
 
-The golden bundle (the small encoder) predicts proteins of 30 to 300 residues from one FASTA file; the process's resident
-memory is read at every line of progress. Names are held, so that one that stands twice is found: some 100 bytes a protein.
+The golden bundle (the small encoder) predicts proteins of 30 to 300 residues from one FASTA file; the resident memory
+of the process is read at every line of progress. Names are held, so that one that stands twice is found: some 100
+bytes a protein.
 """
 
 from __future__ import annotations
