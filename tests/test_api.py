@@ -143,8 +143,8 @@ def test_a_bundle_takes_sequences_tables_and_files(tmp_path: Path) -> None:
         bundle.predict(pd.DataFrame({"sequence": [float("nan"), "MKT"]}))
     with pytest.raises(plmray.DataError, match="expected sequences, a table, or a path"):
         bundle.predict("MKTAYI")
-    with pytest.raises(plmray.DataError, match="no column 'sequence', found seq"):
-        bundle.predict(pd.DataFrame({"seq": sequences}))
+    with pytest.raises(plmray.DataError, match="no column 'sequence'"):
+        bundle.predict(pd.DataFrame({"colour": sequences}))
 
 
 def test_a_finished_sweep_becomes_a_bundle(tmp_path: Path) -> None:

@@ -12,12 +12,14 @@ from pathlib import Path
 from plmray.errors import DataError, first_line
 
 SENSITIVITY = "7.5"
+NEARLY = 0.85  # of identity and coverage: alignments differ by their costs, and what is nearly kin is taken for kin
 CHANCE = "10"  # E value: short proteins are kin at values that databases would not look at
 
 
 def kin_clusters(sequences: Sequence[str], threshold: float, coverage: float) -> dict[str, str]:
     """The first member of each sequence's cluster: sequences joined by a chain of alignments of at least ``threshold``
-    identity that cover ``coverage`` of both.
+    identity that cover ``coverage`` of both, or nearly so (``NEARLY``): no pair that another program aligns to more is
+    left on two sides.
 
     All against all at high sensitivity, then connected parts, so that no pair that was found is parted; MMseqs2's own
     clusters part some. Raises DataError without the program, or where it fails.
@@ -65,7 +67,8 @@ def _hits(queries: dict[str, str], others: dict[str, str], threshold: float, cov
             file.write_text("".join(f">{name}\n{sequence}\n" for name, sequence in own.items()), encoding="utf-8")
         hits = Path(place) / "hits.tsv"
         command = [program(), "easy-search", *map(str, files), str(hits), str(Path(place) / "work")]
-        command += ["--min-seq-id", f"{threshold:g}", "-c", f"{coverage:g}", "--cov-mode", "0", "-s", SENSITIVITY]
+        command += ["--min-seq-id", f"{NEARLY * threshold:g}", "-c", f"{NEARLY * coverage:g}", "--cov-mode", "0"]
+        command += ["-s", SENSITIVITY, "--mask", "0", "--comp-bias-corr", "0"]
         command += ["--max-seqs", str(max(300, len(others))), "--threads", "1", "-v", "1"]
         command += ["--format-output", "query,target", "-e", CHANCE]
         done = subprocess.run(command, capture_output=True, text=True, check=False)

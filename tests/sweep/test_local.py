@@ -333,7 +333,10 @@ def test_stats_read_a_sweep_folder(finished: tuple[Path, Outcome]) -> None:
         for name in ("shares", "rank")
     )
     assert shares[0]["shares"]["seed"] == pytest.approx(report["shares"]["seed_share"]["value"])
-    assert [row["candidate_id"] for row in ranks] == [row["candidate_id"] for row in report["candidates"]]
+    told = {row["candidate_id"]: (row["mean"]["value"], row["p_best"]) for row in report["candidates"]}
+    assert {row["candidate_id"]: (row["mean"], row["p_best"]) for row in ranks} == {
+        name: pytest.approx(both) for name, both in told.items()
+    }
     assert (finished[1].folder / "report.html").read_text().count("<figure>") >= 3
 
 

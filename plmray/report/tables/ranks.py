@@ -34,7 +34,7 @@ def rank_rows(
     confidence: float,
     pair_by: str | None = None,
 ) -> list[Row]:
-    """Candidates, best first: P(best), rank interval, and the chance that one run beats one run of the next.
+    """Candidates, best mean first: P(best), rank interval, and the chance that one run beats one of the next.
 
     ``pair_by``: what a seed does to all candidates alike is taken out, of a complete grid of candidates and seeds.
     ``sd_borrowed``: a candidate of one run has the spread of the others.
