@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import subprocess
 import tempfile
 from collections.abc import Sequence
+from contextlib import suppress
 from importlib.util import find_spec
 from pathlib import Path
 
+from plmray.data.fetch import cache_folder
 from plmray.errors import DataError, first_line
+from plmray.hashing import content_hash
+from plmray.storage.atomic import write_atomic
+
+VERSION = 1  # of what is kept: another one looks anew
 
 SENSITIVITY = "7.5"
 NEARLY = 0.85  # of identity and coverage: alignments differ by their costs, and what is nearly kin is taken for kin
@@ -19,12 +26,32 @@ CHANCE = "10"  # E value: short proteins are kin at values that databases would 
 def kin_clusters(sequences: Sequence[str], threshold: float, coverage: float) -> dict[str, str]:
     """The first member of each sequence's cluster: sequences joined by a chain of alignments of at least ``threshold``
     identity that cover ``coverage`` of both, or nearly so (``NEARLY``): no pair that another program aligns to more is
-    left on two sides.
+    left on two sides. Kept in the cache of downloads: every worker reads the same data.
 
     All against all at high sensitivity, then connected parts, so that no pair that was found is parted; MMseqs2's own
     clusters part some. Raises DataError without the program, or where it fails.
     """
-    names = [str(number) for number in range(len(sequences))]
+    file = cache_folder() / "kin" / f"{content_hash([VERSION, list(sequences), threshold, coverage])}.json"
+    roots = _remembered(file, len(sequences))
+    if roots is None:
+        roots = _roots(sequences, threshold, coverage)
+        with suppress(OSError):  # it costs time again, no more
+            write_atomic(file, json.dumps(roots))
+    return {sequence: sequences[root] for sequence, root in zip(sequences, roots, strict=True)}
+
+
+def _remembered(file: Path, count: int) -> list[int] | None:
+    """What was found before of the same sequences; None where nothing was, or it is damaged."""
+    try:
+        roots = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    sound = isinstance(roots, list) and len(roots) == count and all(type(r) is int and 0 <= r < count for r in roots)
+    return roots if sound else None
+
+
+def _roots(sequences: Sequence[str], threshold: float, coverage: float) -> list[int]:
+    """For each sequence the place of the first of its connected part."""
     parent = list(range(len(sequences)))
 
     def root(number: int) -> int:
@@ -33,10 +60,11 @@ def kin_clusters(sequences: Sequence[str], threshold: float, coverage: float) ->
             number = parent[number]
         return number
 
-    for one, other in _pairs(dict(zip(names, sequences, strict=True)), threshold, coverage):
-        low, high = sorted((root(one), root(other)))
+    named = {str(number): sequence for number, sequence in enumerate(sequences)}
+    for one, other in _hits(named, named, threshold, coverage):
+        low, high = sorted((root(int(one)), root(int(other))))
         parent[high] = low
-    return {sequence: sequences[root(number)] for number, sequence in enumerate(sequences)}
+    return [root(number) for number in range(len(sequences))]
 
 
 def program() -> str:
@@ -54,10 +82,6 @@ def with_kin(queries: Sequence[str], others: Sequence[str], threshold: float, co
     """Places of the queries that have kin among ``others``. Raises DataError as ``kin_clusters`` does."""
     both = ({f"q{n}": s for n, s in enumerate(queries)}, {f"o{n}": s for n, s in enumerate(others)})
     return {int(one[1:]) for one, _ in _hits(*both, threshold, coverage)} if queries and others else set()
-
-
-def _pairs(sequences: dict[str, str], threshold: float, coverage: float) -> list[tuple[int, int]]:
-    return [(int(one), int(other)) for one, other in _hits(sequences, sequences, threshold, coverage)]
 
 
 def _hits(queries: dict[str, str], others: dict[str, str], threshold: float, coverage: float) -> list[tuple[str, str]]:

@@ -89,7 +89,7 @@ def figures(said: Any, beats: Any, held: list[float], biases: list[float]) -> di
 def run(quick: bool) -> Answer:
     answer = Answer("reliability")
     for setting in SETTINGS:
-        found = measure(setting, 200 if quick else 1000)
+        found = measure(setting, 200 if quick else 500)
         answer.figures[setting.name] = found
         close = abs(found["P(best) said"] - found["P(best) true"]) <= WITHIN
         answer.gates[f"{setting.name}: said and true within {WITHIN}"] = (
