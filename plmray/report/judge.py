@@ -54,8 +54,9 @@ def judge(
     ranking = rank(grid.by_candidate(), kind.sign, derived_rng(0, "rank"), confidence) if grid.candidates else None
     rows = candidate_rows(judged, sound, grid, ranking, phase, kind, confidence, _chosen(decisions))
     anchors = selection.anchors(sound)
-    speaking = {c: scores_of(own) for c, own in selection.speaking(sound).items()}
-    contest = contest_of(rows, grid, ranking, speaking, kind.sign, confidence, indifference)
+    speaking = selection.speaking(sound)
+    spoken = {c: scores_of(own) for c, own in speaking.items()}
+    contest = contest_of(rows, grid, ranking, spoken, kind.sign, confidence, indifference)
     spread = pooled_seed_sd(grid.by_candidate(), confidence)
     anchor_grid = ScoreGrid.from_results(anchors)
     shares = grid_shares(anchor_grid.scores, confidence) if anchors else None
@@ -86,7 +87,7 @@ def judge(
         contrasts=contrasts_of(anchors, space or {}, confidence),
         trends=spread_trends(sound, space or {}, confidence),
         levels={key: tuple(levels_of(space[key])[0]) for key in space} if space and parameters else {},
-        test_scores=test_scores_of(sound, rows[0].candidate_id, confidence) if rows else None,
+        test_scores=test_scores_of(speaking[rows[0].candidate_id], rows[0].candidate_id, confidence) if rows else None,
     )
     return replace(
         verdict, warnings=tuple(cautions_of(verdict, results, grid, anchor_grid, space or {}, proteins or {}))
