@@ -31,7 +31,7 @@ def init(
     """Look at DATA (CSV, Excel, Parquet, FASTA) and write a commented sweep file that runs as it is."""
     from plmray.config.fields.task import ColumnsSpec
     from plmray.config.load import load_sweep
-    from plmray.errors import SpecError
+    from plmray.errors import DataError, SpecError
     from plmray.plan.first_sweep import choose, sweep_text
     from plmray.plan.gpu import device_bytes
     from plmray.plan.look import look_at
@@ -50,6 +50,11 @@ def init(
     write_atomic(file, text)
     for reason in (*look.reasons, *choice.reasons, *(f"note: {note}" for note in look.notes)):
         click.echo(reason)
-    found, _ = plan_of(load_sweep(file), None)
+    try:
+        found, _ = plan_of(load_sweep(file), None)
+    except DataError as error:
+        file.unlink()  # what does not run is not left behind
+        click.echo(f"plmray data clean {data} -o FILE mends many such rows", err=True)
+        raise error
     trials = sum(phase.trials for phase in found.phases)
     click.echo(f"written: {file}, {trials} trials. Then: plmray plan {file}; plmray run {file}")

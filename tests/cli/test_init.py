@@ -109,6 +109,10 @@ def test_a_card_chooses_the_encoder(tmp_path: Path, card: str, backbone: str) ->
         ("sequence,target\n" + "".join(f"MKTAYI{c},t{c}\n" for c in "ACDEFGHIKLMN"), "neither classes nor numbers"),
         ("", "is empty"),
         ("alpha,beta\nx,1\n", "has no column 'sequence'"),
+        (
+            "sequence,target\n" + "".join(f"MKTAYI{c},{n}.5\n" for n, c in enumerate("ACDEFGHIKLMN*-")),
+            "plmray data clean",
+        ),
     ],
 )
 def test_what_makes_no_sweep_is_told_and_nothing_written(tmp_path: Path, text: str, message: str) -> None:
