@@ -55,7 +55,7 @@ def shares(
     if candidate is not None and factors:
         raise click.UsageError("give --factor or --candidate, not both")
     _require(table, candidate or factors, "--factor or --candidate")
-    _tell(table, score, (*factors, *((candidate,) if candidate else ()), *by))
+    _tell(table, score, (*factors, *((candidate,) if candidate else ()), *by), by)
     rows = verbs.shares_rows(table, score, factors, candidate, seed_column, by, confidence)
     print_rows(rows if form == "json" else [verbs.flat(row) for row in rows], form)
 
@@ -104,7 +104,7 @@ def delta(
         raise click.UsageError("--mode paper is unpaired; drop --pair-by")
     if mode == "paper" and confidence != 0.95:
         raise click.UsageError("--mode paper knows 95 % alone; drop --confidence")
-    _tell(table, score, (factor, *by))
+    _tell(table, score, (factor, *by), by)
     for message in told.idle_pairing(table, score, factor, baseline, by, pair_by):
         click.echo(f"mind: {message}", err=True)
     print_rows(verbs.delta_rows(table, score, factor, baseline, by, mode, confidence, pair_by), form)
@@ -130,7 +130,7 @@ def seeds_needed(
     """Seeds an arm that find the observed Δ (noisy), and the smallest difference of interest."""
     from plmray.report.tables import findings, sources
 
-    _tell(table, score, (factor, *by))
+    _tell(table, score, (factor, *by), by)
     runs = sources.runs_of(table, score)
     print_rows(findings.seeds_needed_rows(runs, score, factor, baseline, by, confidence, power, alpha, effect), form)
 
@@ -158,7 +158,7 @@ def rank(
     from plmray.report.tables import sources, verbs
 
     _require(table, candidate, "--candidate")
-    _tell(table, score, (*candidate, *by))
+    _tell(table, score, (*candidate, *by), by)
     if not minimize and not table.is_dir() and sources.is_error(score):
         click.echo(f"{score}: smaller is taken to be better", err=True)
     print_rows(verbs.rank_rows(table, score, candidate, by, minimize, confidence, pair_by), form)
@@ -182,7 +182,7 @@ def improvement(
 
     if not by:
         raise click.UsageError("give --by, the column of tasks that it is the mean over")
-    _tell(table, score, (factor, *by))
+    _tell(table, score, (factor, *by), by)
     print_rows(verbs.improvement_rows(table, score, factor, baseline, by, minimize, confidence), form)
 
 
@@ -217,14 +217,14 @@ def audit(
     click.echo(f"{summary['n_runs']} runs: {counts}; in {summary['both']} both rules meet in one evaluation")
 
 
-def _tell(table: Path, score: str, named: tuple[str, ...] = ()) -> None:
+def _tell(table: Path, score: str, named: tuple[str, ...] = (), by: tuple[str, ...] = ()) -> None:
     """What a reader of the rows must know, on stderr."""
     from plmray.report.tables import sources, told
 
     if count := sources.unscored(table, score):
         click.echo(f"{count} runs without a score are left out", err=True)
     if named:
-        for message in (*told.mixed_columns(table, score, named), *told.collapsed_runs(table, score, named)):
+        for message in (*told.mixed_columns(table, score, named), *told.collapsed_runs(table, score, named, by)):
             click.echo(f"mind: {message}", err=True)
 
 

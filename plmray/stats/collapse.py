@@ -22,11 +22,11 @@ Flags = NDArray[np.bool_]
 Noise = Callable[[int], tuple[float, float]]  # of the other candidates: SD and degrees of freedom
 
 
-def collapsed(scores: Scores, sign: float) -> list[Flags]:
+def collapsed(scores: Scores, sign: float, chance: float = CHANCE) -> list[Flags]:
     """Which runs collapsed: one array of bool a candidate, as ``scores`` has them. ``sign``: +1 where larger is better.
 
     Going down a candidate's runs from its best one, the first that lies ``FAR`` seed SDs below the mean of those above
-    it, and that noise would bring about in fewer than ``CHANCE`` sweeps (Student's t, over all runs), is collapsed, and
+    it, and that noise would bring about in fewer than ``chance`` sweeps (Student's t, over all runs), is collapsed, and
     so are those below it; most of a candidate's runs only where they lie together. The seed SD is that of the runs
     above it, steadied by other candidates'. A candidate whose runs are all bad has none: it differs, and that is its
     settings' doing.
@@ -41,7 +41,7 @@ def collapsed(scores: Scores, sign: float) -> list[Flags]:
     robust = _robust_noise(merits)
     suspects = [_below(own, robust(c), SUSPECT, math.inf) for c, own in enumerate(merits)]
     noise = _pooled_noise([own[~out] for own, out in zip(merits, suspects, strict=True)])
-    return [_below(own, noise(c), FAR, CHANCE / max(runs, 1)) for c, own in enumerate(merits)]
+    return [_below(own, noise(c), FAR, chance / max(runs, 1)) for c, own in enumerate(merits)]
 
 
 def succeeded(scores: Scores, sign: float) -> list[Array]:

@@ -11,7 +11,7 @@ import numpy as np
 from plmray.report.tables.findings import cells_of, place_of, scored, seed_correlation
 from plmray.report.tables.sources import Names, Source, is_folder, names_of, runs_of, sign_of, table_of
 from plmray.report.tables.table import as_number
-from plmray.stats.collapse import collapsed
+from plmray.stats.collapse import CHANCE, collapsed
 
 SHOWN = 3
 
@@ -56,18 +56,25 @@ def idle_pairing(
         )
 
 
-def collapsed_runs(source: Source, score: str, named: Names) -> Iterator[str]:
-    """Runs far below the others of their cell: one of them moves shares, means and intervals by itself."""
-    names = names_of(named)
-    cells = cells_of(runs_of(source, score), score, names)
-    flags = collapsed([own for _, own in cells], sign_of(source, score, False))
-    fallen = [
-        (key, float(value), own[~out]) for (key, own), out in zip(cells, flags, strict=True) for value in own[out]
-    ]
-    for key, value, others in fallen[:SHOWN]:
+def collapsed_runs(source: Source, score: str, named: Names, by: Names = ()) -> Iterator[str]:
+    """Runs far below the others of their cell: one of them moves shares, means and intervals by itself.
+
+    Each value of ``by`` is looked at apart, for tasks have noise of their own.
+    """
+    apart, sign = names_of(by), sign_of(source, score, False)
+    within = [name for name in names_of(named) if name not in apart]
+    groups = list(runs_of(source, score).groups(apart))
+    fallen = []
+    for key, own in groups:
+        cells = cells_of(own, score, within)
+        flags = collapsed([scores for _, scores in cells], sign, CHANCE / len(groups))
+        for (cell, scores), out in zip(cells, flags, strict=True):
+            place = place_of([*apart, *within], [*key, *cell]) or "the table"
+            fallen += [(place, float(value), scores[~out]) for value in scores[out]]
+    for place, value, others in fallen[:SHOWN]:
         yield (
-            f"a run of {place_of(names, key) or 'the table'} seems to have collapsed: {value:.4g} beside "
-            f"{np.min(others):.4g} to {np.max(others):.4g}. It is in the numbers; judge the table without it, too"
+            f"a run of {place} seems to have collapsed: {value:.4g} beside {np.min(others):.4g} to "
+            f"{np.max(others):.4g}. It is in the numbers; judge the table without it, too"
         )
     if len(fallen) > SHOWN:
         yield f"{len(fallen) - SHOWN} more runs seem to have collapsed"

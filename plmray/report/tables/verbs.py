@@ -33,7 +33,7 @@ def shares(
     folder needs neither: its random candidates in the replicate phase. Source: components of variance of crossed
     designs; intervals resample runs within cells. Raises DataError where the table does not hold such a design.
     """
-    _warn(table, score, (*names_of(factors), *names_of(candidate or ()), *names_of(by)), bool(factors or candidate))
+    _warn(table, score, (*names_of(factors), *names_of(candidate or ()), *names_of(by)), by, bool(factors or candidate))
     return _framed(map(flat, shares_rows(table, score, factors, candidate, seed_column, by, confidence)))
 
 
@@ -52,7 +52,7 @@ def delta(
 
     In percentage points where all scores lie within ±1 (``unit``). ``mode`` paper: as in Schmirler et al. 2024.
     """
-    _warn(table, score, (factor, *names_of(by)))
+    _warn(table, score, (factor, *names_of(by)), by)
     for message in idle_pairing(table, score, factor, baseline, by, pair_by):
         warnings.warn(message, stacklevel=2)
     return _framed(delta_rows(table, score, factor, baseline, by, mode, confidence, pair_by))
@@ -72,7 +72,7 @@ def rank(
 
     ``pair_by``: the column of seeds that all candidates ran, whose common effect is taken out.
     """
-    _warn(table, score, (*names_of(candidate), *names_of(by)), bool(candidate))
+    _warn(table, score, (*names_of(candidate), *names_of(by)), by, bool(candidate))
     if not minimize and not is_folder(table) and is_error(score):
         warnings.warn(f"{score}: smaller is taken to be better", stacklevel=2)
     return _framed(rank_rows(table, score, candidate, by, minimize, confidence, pair_by))
@@ -92,7 +92,7 @@ def improvement(
 
     Every task weighs the same; intervals resample runs within tasks. Source: Agarwal et al. 2021.
     """
-    _warn(table, score, (factor, *names_of(by)))
+    _warn(table, score, (factor, *names_of(by)), by)
     return _framed(improvement_rows(table, score, factor, baseline, by, minimize, confidence))
 
 
@@ -109,7 +109,7 @@ def seeds_needed(
     effect: float | None = None,
 ) -> pd.DataFrame:
     """Seeds an arm that would find the observed Δ, and the smallest difference of interest ``effect``."""
-    _warn(table, score, (factor, *names_of(by)))
+    _warn(table, score, (factor, *names_of(by)), by)
     runs = runs_of(table, score)
     rows = findings.seeds_needed_rows(runs, score, factor, baseline, names_of(by), confidence, power, alpha, effect)
     return _framed(rows)
@@ -224,9 +224,9 @@ def _candidate_of(source: Source, what: str) -> str:
     return "candidate_id"
 
 
-def _warn(source: Source, score: str, named: Names, is_named: bool = True) -> None:
+def _warn(source: Source, score: str, named: Names, by: Names, is_named: bool = True) -> None:
     if is_named:
-        for message in (*mixed_columns(source, score, named), *collapsed_runs(source, score, named)):
+        for message in (*mixed_columns(source, score, named), *collapsed_runs(source, score, named, by)):
             warnings.warn(message, stacklevel=3)
 
 
