@@ -53,6 +53,9 @@ def _below(merits: Array, noise: tuple[float, float], far: float, chance: float)
     flags = np.zeros(len(merits), dtype=bool)
     order = np.argsort(-merits, kind="stable")
     prior_sd, degrees = noise[0], min(PRIOR_DEGREES, noise[1])
+    least = far * prior_sd * math.sqrt(degrees / max(degrees + len(merits) - 1, 1.0))  # a gap that tells is larger
+    if len(merits) < 2 or float(merits.max() - merits.min()) <= least:
+        return flags
     for place in range(1, len(merits)):
         above = merits[order[:place]]
         freedom = degrees + place - 1
