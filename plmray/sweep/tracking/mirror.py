@@ -18,6 +18,7 @@ from typing import Any
 from plmray.redact import redacted
 from plmray.report.verdict import Verdict
 from plmray.storage import layout
+from plmray.sweep.tracking.database import make_database
 from plmray.trials.result import TrialResult
 from plmray.trials.trial import Candidate
 
@@ -61,6 +62,7 @@ class Mirror:
         logging.getLogger("alembic").setLevel(logging.WARNING)
         from mlflow import MlflowClient
 
+        make_database(self.uri)
         client = MlflowClient(tracking_uri=self.uri)
         experiment = client.get_experiment_by_name(self.experiment)
         if experiment is not None and experiment.lifecycle_stage == "deleted":
