@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import uuid
 from pathlib import Path
 
 SQLITE = "sqlite:///"
@@ -20,8 +21,8 @@ def make_database(uri: str) -> None:
     from mlflow import MlflowClient
 
     file.parent.mkdir(parents=True, exist_ok=True)
-    begun = file.with_name(f".{file.name}.{os.getpid()}.tmp")
-    begun.unlink(missing_ok=True)
+    # MLflow keeps an engine for every address it has seen: another try has another name.
+    begun = file.with_name(f".{file.name}.{uuid.uuid4().hex}.tmp")
     try:
         MlflowClient(tracking_uri=f"{SQLITE}{begun}").search_experiments(max_results=1)
         os.link(begun, file)
