@@ -6,6 +6,8 @@ import re
 from collections.abc import Iterable, Sequence
 
 DELIMITERS = (",", ";", "\t", "|")
+DECIMAL_COMMA = re.compile(r"[-+]?\d+,\d+([eE][-+]?\d+)?")
+THOUSANDS = re.compile(r"[-+]?[1-9]\d{0,2}(,\d{3})+")
 
 
 def table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
@@ -22,3 +24,8 @@ def delimiter_of(header: str) -> str:
     """What a header's names are parted by: the most frequent of comma, semicolon, tab and bar outside quotes."""
     outside = re.sub(r'"[^"]*"', "", header)
     return max(DELIMITERS, key=outside.count)
+
+
+def as_decimal(text: str) -> float:
+    """A number as people write it: ``51,2`` is 51.2. Raises ValueError."""
+    return float(text.replace(",", ".") if DECIMAL_COMMA.fullmatch(text) else text)

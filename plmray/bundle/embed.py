@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from plmray.bundle.proteins import Limits, checked, read_stream, require_sound
+from plmray.bundle.proteins import Limits, checked, column_notes, read_stream, require_sound
 from plmray.config.backbone_names import backbone_fault, family, longest_residues, weights_hash
 from plmray.config.catalog.families import FAMILIES
 from plmray.config.fields.train import BackboneSpec
@@ -86,6 +86,8 @@ def embed_file(encoder: FrozenEncoder, proteins: Path, out: Path, say: Said) -> 
 
     if out.exists():
         raise FolderError(f"{out} is there already; give another name, or remove it")
+    for note in column_notes(proteins, None):
+        say(note)
     count, _ = checked(proteins, encoder.limits)
     schema, done = _schema(encoder), 0
     out.parent.mkdir(parents=True, exist_ok=True)

@@ -102,10 +102,9 @@ def _trials_with_weights(
     folder: Path, results: Sequence[TrialResult], candidate: str, sign: float
 ) -> list[TrialResult]:
     """One trial a seed: of the replicate phase where it has some; a run that collapsed predicts for nobody."""
-    phases = [[r for r in selection.main(results) if r.phase == phase] for phase in ("replicate", "search")]
-    sound = [r for judged in phases for r in split_off(judged, sign)[0]]
-    complete = [r for r in selection.of(candidate, sound) if r.state == "COMPLETE"]
-    kept = [r for r in complete if (layout.trial_folder(folder, r.trial_id) / layout.ADAPTER / HEAD_FILE).is_file()]
+    sound = [r for phase in ("replicate", "search") for r in split_off(selection.main(results, phase), sign)[0]]
+    own = selection.of(candidate, sound)
+    kept = [r for r in own if (layout.trial_folder(folder, r.trial_id) / layout.ADAPTER / HEAD_FILE).is_file()]
     replicated = selection.main(kept, "replicate")
     if not kept:
         raise FolderError(

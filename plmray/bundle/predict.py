@@ -15,9 +15,8 @@ import numpy as np
 
 from plmray.bundle.ensemble import Ensemble, Predicted
 from plmray.bundle.folder import BundleFacts
-from plmray.bundle.proteins import Limits, checked, header_of, read_stream
-from plmray.data.files.formats import FASTA_SUFFIXES, Row
-from plmray.data.files.tables import suffix_of
+from plmray.bundle.proteins import Limits, checked, column_notes, header_of, read_stream
+from plmray.data.files.formats import Row
 from plmray.errors import FolderError
 from plmray.hashing import file_hash
 from plmray.storage.atomic import read_json, write_atomic
@@ -43,6 +42,8 @@ def predict_file(
     """
     facts = BundleFacts.read(bundle)
     columns_named = named or trained_columns(facts, proteins)
+    for note in column_notes(proteins, columns_named):
+        echo(note)
     count, content = checked(proteins, Limits.of(facts), columns_named)
     work = _Unfinished(out, {"bundle": file_hash(bundle / "bundle.json"), "proteins": content})
     done = work.begin(columns(facts))
@@ -71,8 +72,6 @@ def predict_file(
 
 def trained_columns(facts: BundleFacts, proteins: Path) -> dict[str, str]:
     """Columns of the sweep's own table that this file has, too."""
-    if suffix_of(proteins) in FASTA_SUFFIXES or not facts.columns:
-        return {}
     header = header_of(proteins)
     return {field: name for field, name in facts.columns.items() if name in header}
 

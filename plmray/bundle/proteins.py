@@ -14,11 +14,21 @@ from typing import Any, TextIO
 from plmray.bundle.folder import BundleFacts
 from plmray.config.fields.task import ColumnsSpec
 from plmray.data.checks import MAX_FAULTS_SHOWN, sequence_faults, shortened
-from plmray.data.files.fasta import entries
+from plmray.data.files.fasta import UTF16_MARKS, entries
 from plmray.data.files.formats import FASTA_SUFFIXES, Row
-from plmray.data.files.tables import EXCEL_SUFFIXES, TEXT_SUFFIXES, Cells, column_places, read_cells, suffix_of
+from plmray.data.files.tables import (
+    EXCEL_SUFFIXES,
+    PARQUET_SUFFIXES,
+    TEXT_SUFFIXES,
+    Cells,
+    column_places,
+    read_cells,
+    suffix_of,
+)
 from plmray.errors import DataError, Fault, nearest_name
 from plmray.text import delimiter_of
+
+WHOLE = (*EXCEL_SUFFIXES, *PARQUET_SUFFIXES)  # read into memory
 
 
 @dataclass(frozen=True)
@@ -46,7 +56,7 @@ def rows_of(proteins: Any) -> list[Row]:
     Raises DataError where ``proteins`` is none of these.
     """
     if hasattr(proteins, "columns"):
-        places = _places(Path("table"), [str(name) for name in proteins.columns], None)
+        places = _places(Path("table"), [str(name) for name in proteins.columns], None, [])
         sequences = list(proteins.iloc[:, places["sequence"]])
         ids = list(proteins.iloc[:, places["id"]]) if "id" in places else range(len(sequences))
     elif isinstance(proteins, Mapping):
@@ -88,19 +98,21 @@ def require_sound(rows: Iterable[Row], limits: Limits) -> None:
 
 
 def read_stream(path: Path, columns: Mapping[str, str] | None = None) -> Iterator[Row]:
-    """Proteins one at a time, in the file's order, gzipped or not; an Excel file is read whole.
+    """Proteins one at a time, in the file's order, gzipped or not; Excel and Parquet files are read whole.
 
     ``columns``: names of ``sequence`` and ``id`` in a table; without them its columns are found by their names.
     Raises DataError where the file is neither FASTA nor a table with a column of sequences.
     """
     suffix = suffix_of(path)
-    if suffix in EXCEL_SUFFIXES:
+    if suffix in WHOLE:
         cells = read_cells(path)
-        places = _places(path, cells.header, columns)
+        places = _places(path, cells.header, columns, [])
         yield from (_of_cells(path, line, row, places) for line, row in cells.rows)
         return
     if suffix not in (*FASTA_SUFFIXES, *TEXT_SUFFIXES):
-        raise _fault(path, f"ends in '{path.suffix}', expected .fasta, .csv, .tsv or .xlsx (or these with .gz)")
+        raise _fault(
+            path, f"ends in '{path.suffix}', expected .fasta, .csv, .tsv or .xlsx, .parquet (text with .gz, too)"
+        )
     try:
         with _opened(path) as stream:
             yield from _fasta(path, stream) if suffix in FASTA_SUFFIXES else _table(path, stream, columns)
@@ -111,21 +123,39 @@ def read_stream(path: Path, columns: Mapping[str, str] | None = None) -> Iterato
 
 
 def header_of(path: Path) -> list[str]:
-    """Names of a table's columns; none where it cannot be read, which reading it will tell."""
+    """Names of a table's columns; none where it cannot be read, which reading it will tell, and of other files."""
+    if suffix_of(path) not in (*WHOLE, *TEXT_SUFFIXES):
+        return []
     try:
-        if suffix_of(path) in EXCEL_SUFFIXES:
+        if suffix_of(path) in WHOLE:
             return read_cells(path).header
         with _opened(path) as stream:
             first = stream.readline()
     except (OSError, EOFError, ValueError, zlib.error, DataError):
         return []
-    return [name.strip() for name in next(csv.reader([first], delimiter=delimiter_of(first)), [])]
+    return _names(first)
+
+
+def column_notes(path: Path, columns: Mapping[str, str] | None) -> list[str]:
+    """Which columns of a table are taken for what, where nobody named them. Raises DataError where none can be."""
+    notes: list[str] = []
+    header = header_of(path)
+    if header:
+        _places(path, header, columns, notes)
+    return notes
+
+
+def _names(line: str) -> list[str]:
+    return [name.strip() for name in next(csv.reader([line], delimiter=delimiter_of(line)), [])]
 
 
 def _opened(path: Path) -> TextIO:
-    if path.suffix.lower() == ".gz":
-        return gzip.open(path, "rt", encoding="utf-8-sig", newline="")
-    return path.open(encoding="utf-8-sig", newline="")
+    """Text, gzipped or not; UTF-8, or UTF-16 by its byte order mark."""
+    opened = gzip.open if path.suffix.lower() == ".gz" else open
+    with opened(path, "rb") as raw:
+        encoding = "utf-16" if raw.read(2) in UTF16_MARKS else "utf-8-sig"
+    stream: TextIO = opened(path, "rt", encoding=encoding, newline="")
+    return stream
 
 
 def _fasta(path: Path, stream: TextIO) -> Iterator[Row]:
@@ -135,26 +165,27 @@ def _fasta(path: Path, stream: TextIO) -> Iterator[Row]:
 
 def _table(path: Path, stream: TextIO, columns: Mapping[str, str] | None) -> Iterator[Row]:
     first = stream.readline()
-    separator = delimiter_of(first)
-    header = [name.strip() for name in next(csv.reader([first], delimiter=separator), [])]
-    places = _places(path, header, columns)
-    for line, row in enumerate(csv.reader(stream, delimiter=separator), start=2):
+    header = _names(first)
+    places = _places(path, header, columns, [])
+    for line, row in enumerate(csv.reader(stream, delimiter=delimiter_of(first)), start=2):
+        if row and len(row) != len(header):
+            raise _fault(path, f"has {len(row)} cells, the header has {len(header)}", line)
         if row:
             yield _of_cells(path, line, row, places)
 
 
-def _places(path: Path, header: list[str], columns: Mapping[str, str] | None) -> dict[str, int]:
-    """Where the sequence is, and the id if there is one."""
+def _places(path: Path, header: list[str], columns: Mapping[str, str] | None, notes: list[str]) -> dict[str, int]:
+    """Where the sequence is, and the id if there is one. ``notes``: as of ``column_places``."""
     known = {name: place for name, place in (columns or {}).items() if name in ("sequence", "id")}
     for name in known.values():
         if name not in header:
             raise _fault(path, f"has no column '{name}'; {nearest_name(name, header)}", 1)
-    places = column_places(path, Cells(header, []), ColumnsSpec(**known), [], ("sequence",))
+    places = column_places(path, Cells(header, []), ColumnsSpec(**known), notes, ("sequence",), ("sequence", "id"))
     return {field: places[field] for field in ("sequence", "id") if field in places}
 
 
 def _of_cells(path: Path, line: int, row: Sequence[str], places: Mapping[str, int]) -> Row:
-    named = {field: row[place].strip() if place < len(row) else "" for field, place in places.items()}
+    named = {field: row[place].strip() for field, place in places.items()}
     return Row(str(path), line, named.get("id") or f"row{line}", named["sequence"], "", None, None)
 
 

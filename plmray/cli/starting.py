@@ -54,7 +54,8 @@ def init(
         found, _ = plan_of(load_sweep(file), None)
     except DataError as error:
         file.unlink()  # what does not run is not left behind
-        click.echo(f"plmray data clean {data} -o FILE mends many such rows", err=True)
+        if any(fault.key.startswith("task.columns") for fault in error.faults):
+            click.echo(f"plmray data clean {data} -o FILE mends many such rows", err=True)
         raise error
     trials = sum(phase.trials for phase in found.phases)
     click.echo(f"written: {file}, {trials} trials. Then: plmray plan {file}; plmray run {file}")

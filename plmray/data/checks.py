@@ -11,11 +11,12 @@ from plmray.config.catalog.tasks import Level
 from plmray.config.fields.task import SplitName, TaskSpec
 from plmray.data import residues
 from plmray.data.files.formats import Row, SplitRows
+from plmray.data.files.tables import RESIDUES
 from plmray.data.targets import labels_of
 from plmray.errors import Fault
 from plmray.metrics import Kind
 
-RESIDUES = frozenset("ACDEFGHIKLMNPQRSTVWYXBZUOJ")
+MISSING = ("", "nan", "none", "null", "na", "n/a")  # targets that are none; "-" is a label set without labels
 MAX_FAULTS_SHOWN = 20
 STRUCTURE_TOKENS = re.compile(r"(?:[A-Z#][a-z#]){3,}")  # a residue and the letter of its structure, as SaProt has them
 _ADVICE = {
@@ -59,7 +60,7 @@ def sequence_faults(row: Row) -> Iterator[Fault]:
 
 
 def _target_faults(row: Row, kind: Kind) -> Iterator[Fault]:
-    if row.target == "" or row.target.lower() in ("nan", "none", "null", "na"):
+    if row.target.lower() in MISSING:
         yield row.fault("task.columns.target", f"target is {row.target or 'empty'}; remove the row or fill it in")
     elif kind == "regression":
         try:

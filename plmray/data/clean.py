@@ -13,14 +13,13 @@ from typing import Literal
 import numpy as np
 
 from plmray.config.fields.task import ColumnsSpec
-from plmray.data.checks import STRUCTURE_TOKENS, sequence_faults
+from plmray.data.checks import MISSING, STRUCTURE_TOKENS, sequence_faults
 from plmray.data.files.fasta import read_fasta
 from plmray.data.files.formats import FASTA_SUFFIXES, Row
 from plmray.data.files.tables import Cells, column_places, read_cells, suffix_of
-from plmray.data.labels import DECIMAL_COMMA
+from plmray.text import as_decimal
 
 Duplicates = Literal["mean", "first", "drop", "keep"]
-MISSING = ("", "nan", "none", "null", "na", "n/a", "-", "?")
 
 
 @dataclass
@@ -65,7 +64,9 @@ def clean(path: Path, columns: ColumnsSpec, duplicates: Duplicates = "mean", not
 def _read(path: Path, columns: ColumnsSpec, notes: list[str]) -> tuple[Cells, dict[str, int]]:
     if suffix_of(path) in FASTA_SUFFIXES:
         rows = [(e.line, [e.id, e.sequence, e.description]) for e in read_fasta(path)]
-        return Cells(["id", "sequence", "description"], rows), {"id": 0, "sequence": 1}
+        # What a header says beside the name is the target, where it says one.
+        target = {"target": 2} if all("TARGET=" in e[2].upper() for _, e in rows) else {}
+        return Cells(["id", "sequence", "description"], rows), {"id": 0, "sequence": 1} | target
     cells = read_cells(path)
     return cells, column_places(path, cells, columns, notes, ("sequence",))
 
@@ -130,7 +131,7 @@ def _mean(different: Sequence[str], targets: Sequence[str]) -> str | None:
 
 
 def _number(text: str) -> float:
-    value = float(text.replace(",", ".") if DECIMAL_COMMA.fullmatch(text) else text)
+    value = as_decimal(text)
     if not math.isfinite(value):
         raise ValueError(text)
     return value

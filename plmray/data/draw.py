@@ -11,7 +11,7 @@ import numpy as np
 
 from plmray.config.fields.task import SplitName, SplitSpec, TaskSpec
 from plmray.data.files.formats import Row, SplitRows
-from plmray.data.identity import kin_clusters
+from plmray.data.identity import connected, kin_clusters
 from plmray.data.targets import labels_of
 from plmray.errors import DataError
 from plmray.metrics import LABELLED
@@ -71,7 +71,7 @@ def _by_group(rows: Sequence[Row], task: TaskSpec) -> dict[str, str]:  # noqa: A
     empty = next((row for row in rows if not row.group), None)
     if empty is not None:
         raise DataError([empty.fault("task.columns.group", "the group is empty; by: group needs one of every row")])
-    return _joined([(row.sequence, f"group {row.group}") for row in rows], [row.sequence for row in rows])
+    return connected([(row.sequence, f"group {row.group}") for row in rows], [row.sequence for row in rows])
 
 
 def _by_identity(rows: Sequence[Row], task: TaskSpec) -> dict[str, str]:
@@ -86,23 +86,6 @@ _GROUPS: dict[str, Callable[[Sequence[Row], TaskSpec], dict[str, str]]] = {
     "group": _by_group,
     "identity": _by_identity,
 }
-
-
-def _joined(pairs: Sequence[tuple[str, str]], sequences: Sequence[str]) -> dict[str, str]:
-    """The smallest member of each connected part, by sequence."""
-    parent: dict[str, str] = {}
-
-    def root(name: str) -> str:
-        parent.setdefault(name, name)
-        while parent[name] != name:
-            parent[name] = parent[parent[name]]
-            name = parent[name]
-        return name
-
-    for one, other in pairs:
-        low, high = sorted((root(one), root(other)))
-        parent[high] = low
-    return {sequence: root(sequence) for sequence in sequences}
 
 
 def _assigned(groups: Groups, rows: Sequence[Row], task: TaskSpec, spec: SplitSpec) -> dict[str, SplitName]:

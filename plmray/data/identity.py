@@ -6,21 +6,22 @@ import json
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from importlib.util import find_spec
 from pathlib import Path
+from typing import TypeVar
 
 from plmray.data.fetch import cache_folder
 from plmray.errors import DataError, first_line
 from plmray.hashing import content_hash
 from plmray.storage.atomic import write_atomic
 
-VERSION = 1  # of what is kept: another one looks anew
-
+Name = TypeVar("Name", int, str)
 SENSITIVITY = "7.5"
 NEARLY = 0.85  # of identity and coverage: alignments differ by their costs, and what is nearly kin is taken for kin
 CHANCE = "10"  # E value: short proteins are kin at values that databases would not look at
+HOW = [SENSITIVITY, NEARLY, CHANCE]  # what is kept was found so
 
 
 def kin_clusters(sequences: Sequence[str], threshold: float, coverage: float) -> dict[str, str]:
@@ -31,7 +32,7 @@ def kin_clusters(sequences: Sequence[str], threshold: float, coverage: float) ->
     All against all at high sensitivity, then connected parts, so that no pair that was found is parted; MMseqs2's own
     clusters part some. Raises DataError without the program, or where it fails.
     """
-    file = cache_folder() / "kin" / f"{content_hash([VERSION, list(sequences), threshold, coverage])}.json"
+    file = cache_folder() / "kin" / f"{content_hash([HOW, list(sequences), threshold, coverage])}.json"
     roots = _remembered(file, len(sequences))
     if roots is None:
         roots = _roots(sequences, threshold, coverage)
@@ -52,19 +53,26 @@ def _remembered(file: Path, count: int) -> list[int] | None:
 
 def _roots(sequences: Sequence[str], threshold: float, coverage: float) -> list[int]:
     """For each sequence the place of the first of its connected part."""
-    parent = list(range(len(sequences)))
-
-    def root(number: int) -> int:
-        while parent[number] != number:
-            parent[number] = parent[parent[number]]
-            number = parent[number]
-        return number
-
     named = {str(number): sequence for number, sequence in enumerate(sequences)}
-    for one, other in _hits(named, named, threshold, coverage):
-        low, high = sorted((root(int(one)), root(int(other))))
+    hits = [(int(one), int(other)) for one, other in _hits(named, named, threshold, coverage)]
+    return list(connected(hits, range(len(sequences))).values())
+
+
+def connected(pairs: Iterable[tuple[Name, Name]], members: Iterable[Name]) -> dict[Name, Name]:
+    """The smallest name of each member's connected part."""
+    parent: dict[Name, Name] = {}
+
+    def root(name: Name) -> Name:
+        parent.setdefault(name, name)
+        while parent[name] != name:
+            parent[name] = parent[parent[name]]
+            name = parent[name]
+        return name
+
+    for one, other in pairs:
+        low, high = sorted((root(one), root(other)))
         parent[high] = low
-    return [root(number) for number in range(len(sequences))]
+    return {member: root(member) for member in members}
 
 
 def program() -> str:

@@ -15,6 +15,7 @@ from plmray.config.fields.task import TaskSpec
 from plmray.data.files.formats import Row
 from plmray.errors import Fault
 from plmray.metrics import Kind
+from plmray.text import DECIMAL_COMMA, THOUSANDS, as_decimal
 
 if TYPE_CHECKING:
     from plmray.data.files.formats import SplitRows
@@ -24,8 +25,6 @@ NO_VALUE = 999.0  # CheZOD's mark of a residue without a measurement
 LABEL_SEPARATOR, NO_LABELS = ";", "-"
 OTHER_SEPARATORS = "|,"
 _SEPARATORS = re.compile(r"[\s,;]+")
-DECIMAL_COMMA = re.compile(r"[-+]?\d+,\d+([eE][-+]?\d+)?")
-THOUSANDS = re.compile(r"[-+]?[1-9]\d{0,2}(,\d{3})+")
 _QUOTES = "'\""
 
 
@@ -77,7 +76,7 @@ def _decimal_points(rows: SplitRows, notes: list[str]) -> SplitRows:
     commas = [row.target for group in rows.values() for row in group if DECIMAL_COMMA.fullmatch(row.target)]
     if not commas or all(THOUSANDS.fullmatch(target) for target in commas):
         return rows
-    notes.append(f"{len(commas)} targets have decimal commas: '{commas[0]}' is {float(commas[0].replace(',', '.')):g}")
+    notes.append(f"{len(commas)} targets have decimal commas: '{commas[0]}' is {as_decimal(commas[0]):g}")
     return {
         name: [
             replace(row, target=row.target.replace(",", ".")) if DECIMAL_COMMA.fullmatch(row.target) else row

@@ -4,19 +4,20 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from plmray.config.catalog.tasks import Level
 from plmray.config.fields.task import ColumnsSpec
-from plmray.data.files.formats import Row
-from plmray.data.files.tables import Cells, read_cells, suffix_of
-from plmray.data.labels import DECIMAL_COMMA, LABEL_SEPARATOR, OTHER_SEPARATORS, words_of
+from plmray.data.files.formats import FASTA_SUFFIXES, Row
+from plmray.data.files.tables import REQUIRED, Cells, column_places, read_cells, suffix_of
+from plmray.data.labels import LABEL_SEPARATOR, OTHER_SEPARATORS, words_of
 from plmray.data.residues import read_labelled
 from plmray.errors import DataError
 from plmray.metrics import Kind
+from plmray.text import as_decimal
 
 GROUP_NAMES = ("family", "cluster", "group", "superfamily", "plate", "batch", "date", "species")
 FEW_CLASSES = 30
@@ -57,7 +58,7 @@ def look_at(file: Path, labels: Path | None = None, columns: ColumnsSpec | None 
         raise DataError.of("", message, str(file))
     level = _level(with_target)
     kind, why = _kind(with_target, level)
-    group = _group(file)
+    named, group = _columns(file, given)
     split, how = _split(with_target, level, kind, group)
     if split and len(with_target) < SMALL:
         split |= {"test": 0.25, "validation": 0.25}
@@ -73,7 +74,8 @@ def look_at(file: Path, labels: Path | None = None, columns: ColumnsSpec | None 
     ]
     if over:
         reasons.append(f"{over:,} proteins are longer than {LONGEST} residues: cut, as ESM2 has positions for no more")
-    named = _named(file, notes, given) | ({"group": group} if split is not None and split.get("by") == "group" else {})
+    if split is not None and split.get("by") == "group":
+        named["group"] = group
     return Look(with_target, level, kind, named, split, metric, balanced, over > 0, tuple(notes), tuple(reasons))
 
 
@@ -112,7 +114,7 @@ def _residue_labels(row: Row) -> list[str]:
 
 def _is_number(text: str) -> bool:
     try:
-        float(text.replace(",", ".") if DECIMAL_COMMA.fullmatch(text) else text)
+        as_decimal(text)
     except ValueError:
         return False
     return True
@@ -132,11 +134,20 @@ def _metric(rows: Sequence[Row], level: Level, kind: Kind) -> tuple[str, bool, s
     return ("auroc" if kind == "binary" else "accuracy"), False, "classes are of like size"
 
 
-def _group(file: Path) -> str | None:
-    """A column of families, plates or dates."""
-    if suffix_of(file) in (".fasta", ".fa", ".faa", ".fas"):
-        return None
-    cells: Cells = read_cells(file)
+def _columns(file: Path, given: ColumnsSpec) -> tuple[dict[str, str | None], str | None]:
+    """Columns whose names are not the default ones, so that the sweep file says it all; and one of families, plates or
+    dates, if there is one."""
+    if suffix_of(file) in FASTA_SUFFIXES:
+        return {}, None
+    cells = read_cells(file)
+    places = column_places(file, cells, given, [], REQUIRED)
+    default = ColumnsSpec()
+    found = {field: cells.header[place] for field, place in places.items()}
+    named = {field: name for field, name in found.items() if name != getattr(default, field)}
+    return dict(named), _group(cells)
+
+
+def _group(cells: Cells) -> str | None:
     plain = {re.sub(r"[^a-z]", "", name.lower()): place for place, name in enumerate(cells.header)}
     for name in GROUP_NAMES:
         place = plain.get(name)
@@ -170,14 +181,3 @@ def _are_variants(rows: Sequence[Row]) -> bool:
     commonest = [Counter(column).most_common(1)[0][0] for column in zip(*same, strict=True)]
     near = sum(sum(a != b for a, b in zip(s, commonest, strict=True)) <= 0.5 * length for s in same)
     return bool(near >= ALIKE * len(same))
-
-
-def _named(file: Path, notes: Sequence[str], given: ColumnsSpec) -> dict[str, str | None]:
-    """Columns by hand, and those that were found by role: written down, so that the sweep file says it all."""
-    found = dict(_of_notes(notes))
-    return {name: getattr(given, name) for name in given.model_fields_set} | found if suffix_of(file) else {}
-
-
-def _of_notes(notes: Sequence[str]) -> Iterator[tuple[str, str]]:
-    for note in notes:
-        yield from re.findall(r"(\w+) is column '([^']*)'", note)

@@ -15,7 +15,7 @@ from plmray.report.parameters import Domains, position
 from plmray.report.text import interval, number, plain_name, short
 from plmray.report.verdict import BestOf, Contrast, SpreadTrend, Verdict
 from plmray.seeds import derived_rng
-from plmray.stats.effects import holm, welch_delta
+from plmray.stats.effects import holm, paired_delta, welch_delta
 from plmray.stats.intervals import Array, Estimate
 from plmray.stats.posterior import posterior_of
 from plmray.stats.ranking import expected_best
@@ -53,18 +53,12 @@ def _contrast(
     key: str, one: Any, other: Any, by_level: Mapping[Any, Mapping[str, float]], confidence: float
 ) -> tuple[str, str, str, Estimate, tuple[int, int], bool, float]:
     both = sorted(by_level[one].keys() & by_level[other].keys())
-    if len(both) >= FEWEST:
-        gaps = np.array([by_level[one][rest] - by_level[other][rest] for rest in both])
-        error = float(gaps.std(ddof=1)) / math.sqrt(len(gaps))
-        half = float(special.stdtrit(len(gaps) - 1, 0.5 + confidence / 2)) * error
-        mean = float(gaps.mean())
-        p = 2 * float(special.stdtr(len(gaps) - 1, -abs(mean) / error)) if error > 0 else math.nan
-        found = Estimate(mean, mean - half, mean + half)
-        return key, short(one), short(other), found, (len(both), len(both)), True, p
-    arms = [np.array(list(by_level[level].values())) for level in (other, one)]
-    delta = welch_delta(arms[0], arms[1], confidence)
-    counts = len(arms[1]), len(arms[0])
-    return key, short(one), short(other), Estimate(delta.value, delta.low, delta.high), counts, False, delta.p
+    paired = len(both) >= FEWEST
+    first, second = (np.array([own[rest] for rest in both] if paired else list(own.values()))
+                     for own in (by_level[one], by_level[other]))  # fmt: skip
+    delta = (paired_delta if paired else welch_delta)(second, first, confidence)
+    counts = len(first), len(second)
+    return key, short(one), short(other), Estimate(delta.value, delta.low, delta.high), counts, paired, delta.p
 
 
 def _rest(runs: Sequence[TrialResult], key: str) -> str:

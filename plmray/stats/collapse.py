@@ -31,9 +31,9 @@ def collapsed(scores: Scores, sign: float, chance: float = CHANCE) -> list[Flags
     above it, steadied by other candidates'. A candidate whose runs are all bad has none: it differs, and that is its
     settings' doing.
 
-    With a single candidate only its own runs speak. Of runs 10 SD down, 5 in 100, it finds .93 with 8 candidates × 3
-    seeds, .99 with 40 × 5; long tails are taken for a collapse in .1 of sweeps with t noise of three degrees, in about
-    half of those with lognormal noise towards the bad side (tests/benchmarks/coverage.py).
+    With a single candidate only its own runs speak. Of runs 10 SD down, 5 in 100, it finds nine in ten and more; long
+    tails are taken for a collapse in a tenth of sweeps with t noise of three degrees, in about half of those with
+    lognormal noise (σ 1) towards the bad side (tests/stats/test_collapse.py holds these).
     Source of the first scale: Rousseeuw & Croux 1993, Qn.
     """
     merits = [sign * np.asarray(own, dtype=float) for own in scores]

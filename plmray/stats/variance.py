@@ -63,8 +63,8 @@ def anchor_shares(scores: Scores, confidence: float = 0.95) -> AnchorShares | No
     / n, n being the harmonic mean of seeds, and ρ = r / (1 + r) with r cut at 0. F_q is of effective degrees of freedom
     on both sides (``effective_degrees``), and the interval takes in that of log F by the delete-one-candidate
     jackknife, so that neither skewed effects nor unlike spreads are taken for exact ones. Coverage of .95 (8 to 40
-    anchors): .98 normal, .91 to .96 exponential effects, .98 spreads 1 : 5, .97 to .86 effects with t tails of three
-    degrees. The share itself uses max(V_candidate, 0).
+    anchors): .97 to .99 normal, .93 to .96 exponential effects, .97 to .98 spreads 1 : 5, .96 to .87 effects with t
+    tails of three degrees. The share itself uses max(V_candidate, 0).
 
     Returns None with fewer than two candidates, or where none has two scores. Cannot tell single
     parameters apart, and speaks of the space the anchors were drawn from, nothing else.

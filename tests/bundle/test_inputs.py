@@ -31,6 +31,12 @@ def excel(file: Path) -> None:
     pd.DataFrame(ENTRIES, columns=["id", "sequence"]).to_excel(file, index=False)
 
 
+def parquet(file: Path) -> None:
+    import pandas as pd
+
+    pd.DataFrame(ENTRIES, columns=["id", "sequence"]).to_parquet(file)
+
+
 FORMS: dict[str, tuple[str, Callable[[Path], object]]] = {
     "fasta": ("a.fa", lambda f: f.write_bytes((HERE / "proteins.fasta").read_bytes())),
     "fasta.gz": ("a.fasta.gz", lambda f: f.write_bytes(gzip.compress((HERE / "proteins.fasta").read_bytes()))),
@@ -40,6 +46,12 @@ FORMS: dict[str, tuple[str, Callable[[Path], object]]] = {
     "other names": ("a.tsv", lambda f: f.write_text(table("\t", ("Accession", "Protein sequence"), extra=True))),
     "byte order mark": ("a.csv", lambda f: f.write_bytes(b"\xef\xbb\xbf" + table(",", ("id", "sequence")).encode())),
     "excel": ("a.xlsx", excel),
+    "parquet": ("a.parquet", parquet),
+    "UTF-16": ("a.csv", lambda f: f.write_bytes(table("\t", ("id", "sequence")).encode("utf-16"))),
+    "Mac ends of lines": (
+        "a.csv",
+        lambda f: f.write_bytes(table(",", ("id", "sequence")).replace("\n", "\r").encode()),
+    ),
 }
 
 
@@ -58,8 +70,11 @@ def expected(tmp_path_factory: pytest.TempPathFactory) -> list[tuple[str, str]]:
 def test_every_form_is_predicted_alike(form: str, tmp_path: Path, expected: list[tuple[str, str]]) -> None:
     name, write = FORMS[form]
     write(tmp_path / name)
-    predict_file(BUNDLE, tmp_path / name, tmp_path / "out.csv", echo=lambda text: None)
+    told: list[str] = []
+    predict_file(BUNDLE, tmp_path / name, tmp_path / "out.csv", echo=told.append)
     assert predictions(tmp_path / "out.csv") == expected
+    taken = "sequence is column 'Protein sequence', id is column 'Accession'"
+    assert (taken in told) == (form == "other names")
 
 
 @pytest.mark.parametrize("text", [(HERE / "proteins.fasta").read_text(), table(",", ("id", "sequence"))])
@@ -89,6 +104,7 @@ def test_columns_can_be_named(tmp_path: Path, expected: list[tuple[str, str]]) -
         ("a.xlsx", b"no workbook", "is no Excel file"),
         ("a.doc", b"", "expected .fasta, .csv, .tsv or .xlsx"),
         ("a.csv", b"sequence,seq,id\n", "holds no proteins"),
+        ("a.csv", b"sequence,id\nMKTAYI\n", "has 1 cells, the header has 2"),
     ],
 )
 def test_what_cannot_be_read_is_told(name: str, content: bytes, message: str, tmp_path: Path) -> None:

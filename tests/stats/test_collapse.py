@@ -32,6 +32,16 @@ def test_ten_sds_down_are_found_nine_times_in_ten() -> None:
     assert found >= 0.85 * down and false <= 1
 
 
+@pytest.mark.parametrize(("noise", "most"), [("t of three degrees", 0.2), ("lognormal", 0.7)])
+def test_long_tails_are_sometimes_taken_for_a_collapse(noise: str, most: float) -> None:
+    """What a reader is told of the method's errors: about .1 and .45 of sweeps of 8 × 3."""
+    rng, named = np.random.default_rng(6), 0
+    for _ in range(200):
+        own = rng.standard_t(3, size=(8, 3)) if noise.startswith("t ") else -rng.lognormal(size=(8, 3))
+        named += any(flags.any() for flags in collapsed(list(rng.normal(size=(8, 1)) + own), 1.0))
+    assert named / 200 < most
+
+
 def test_normal_noise_collapses_nothing() -> None:
     """One in fifty sweeps names a run, two at most of a candidate of three."""
     assert planted(8, 3, 0.0, 0.0, 300)[2] <= 12

@@ -32,7 +32,7 @@ ROLES: dict[str, tuple[str, ...]] = {
     "split": ("set", "split", "subset", "partition"),
 }  # fmt: skip
 REQUIRED = ("sequence", "target")
-LETTERS = frozenset("ACDEFGHIKLMNPQRSTVWYXBZUOJ")
+RESIDUES = frozenset("ACDEFGHIKLMNPQRSTVWYXBZUOJ")
 LOOKED_AT, SHORTEST = 50, 6  # cells of a column, and residues of a cell, to know sequences by
 
 
@@ -115,13 +115,18 @@ def _text(value: object) -> str:
 
 
 def column_places(
-    path: Path, cells: Cells, columns: ColumnsSpec, notes: list[str], need: Sequence[str]
+    path: Path,
+    cells: Cells,
+    columns: ColumnsSpec,
+    notes: list[str],
+    need: Sequence[str],
+    wanted: Sequence[str] = tuple(ROLES),
 ) -> dict[str, int]:
     """Position of each field that is there; ``notes`` say what was taken for what where nobody named it.
 
     A column named by hand must be there. Else the default name counts, then the names in ``ROLES``, then, of
     sequences, the one column that holds residues. Raises DataError where one of ``need`` is not found, or two columns
-    may be it.
+    may be it. ``wanted``: fields to look for by role.
     """
     header = cells.header
     twice = sorted({name for name in header if name and header.count(name) > 1})
@@ -136,7 +141,7 @@ def column_places(
         elif field in columns.model_fields_set:
             raise fault(path, f"has no column '{name}'; {nearest_name(name, header)}", 1, f"task.columns.{field}")
     taken = {}
-    for field in ROLES:
+    for field in wanted:
         if field in places or getattr(columns, field) is None or field in columns.model_fields_set:
             continue
         found = _by_role(path, cells, field, set(places.values()), field in need)
@@ -172,7 +177,7 @@ def _by_role(path: Path, cells: Cells, field: str, used: set[int], needed: bool)
 
 def _are_sequences(cells: Cells, place: int) -> bool:
     seen = [row[place].strip().upper() for _, row in cells.rows[:LOOKED_AT] if row[place].strip()]
-    return bool(seen) and all(len(text) >= SHORTEST and set(text) <= LETTERS for text in seen)
+    return bool(seen) and all(len(text) >= SHORTEST and set(text) <= RESIDUES for text in seen)
 
 
 def _unclear(path: Path, field: str, names: Sequence[str]) -> DataError:
@@ -182,10 +187,9 @@ def _unclear(path: Path, field: str, names: Sequence[str]) -> DataError:
 
 def _missing(path: Path, field: str, header: Sequence[str]) -> DataError:
     name = ROLES[field][0]
-    known = ", ".join(f"'{own}'" for own in header)
-    message = (
-        f"has no column '{name}'; {nearest_name(name, header)}, name it: columns: {{{field}: …}}. Its columns: {known}"
-    )
+    hint = nearest_name(name, header)
+    known = "" if hint.startswith("known") else f" (known: {', '.join(header)})"
+    message = f"has no column '{name}'; {hint}{known}. Name it in columns: {{{field}: …}}, or with an option"
     return fault(path, message, 1, f"task.columns.{field}")
 
 

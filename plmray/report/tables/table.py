@@ -14,10 +14,9 @@ from numpy.typing import NDArray
 
 from plmray.errors import DataError, first_line, nearest_name
 from plmray.storage import layout
-from plmray.text import delimiter_of
+from plmray.text import THOUSANDS, as_decimal, delimiter_of
 
 MISSING = ("", "nan", "NaN", "NA", "null", "None")
-THOUSANDS = re.compile(r"[-+]?[1-9]\d{0,2}(,\d{3})+")
 
 
 @dataclass(frozen=True)
@@ -154,10 +153,7 @@ def as_number(value: Any) -> tuple[float, bool]:
     if not isinstance(value, str):
         return float(value), False
     text = value.strip()
-    number = text.removesuffix("%").strip()
-    if re.fullmatch(r"[-+]?\d+,\d+([eE][-+]?\d+)?", number):
-        number = number.replace(",", ".")
-    return float(number), text.endswith("%")
+    return as_decimal(text.removesuffix("%").strip()), text.endswith("%")
 
 
 def nearest(name: str, columns: Iterable[str]) -> str:

@@ -70,7 +70,8 @@ def rank(
 ) -> pd.DataFrame:
     """Candidates by their mean over seeds, best first, with the probability that each is the best.
 
-    ``pair_by``: the column of seeds that all candidates ran, whose common effect is taken out.
+    ``pair_by``: the column of seeds that all candidates ran, whose common effect is taken out. Of a sweep folder with a
+    confirmation: of the confirming seeds, as the means of its report are; the report's P(best) is of all seeds.
     """
     _warn(table, score, (*names_of(candidate), *names_of(by)), by, bool(candidate))
     if not minimize and not is_folder(table) and is_error(score):

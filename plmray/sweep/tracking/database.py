@@ -16,7 +16,7 @@ def make_database(uri: str) -> None:
     open. Does nothing for another store, or where the file is there.
     """
     file = Path(uri.removeprefix(SQLITE).partition("?")[0])
-    if not uri.startswith(SQLITE) or not file.name or file.exists():
+    if not uri.startswith(SQLITE) or file.name in ("", ":memory:") or file.exists():
         return
     from mlflow import MlflowClient
 
