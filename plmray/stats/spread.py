@@ -47,8 +47,8 @@ def pooled_seed_sd(scores: Scores, confidence: float = 0.95) -> SeedSpread:
     for tails longer than normal (``effective_degrees``): it speaks of the root mean square SD of candidates like these.
     Coverage of .95: .98 to .99 for equal spreads, .95 to .96 for 1 : 5, .84 to .91 with t noise of three degrees, whose
     variance no sample knows well. Blind to noise the seeds do not move (data splits, hardware). Candidates with one
-    score add nothing. NaN where no candidate has two. It takes seeds as nested: where one seed moves all candidates alike it is
-    too narrow (see ``seed_main_effect``). Source: one-way ANOVA.
+    score add nothing. NaN where no candidate has two. It takes seeds as nested: where one seed moves all candidates
+    alike it is too narrow (see ``seed_main_effect``). Source: one-way ANOVA.
     """
     own = [s for s in scores if len(s) > 1]
     squares = np.array([float(((s - s.mean()) ** 2).sum()) for s in own])
